@@ -1,0 +1,1 @@
+"""The hook: from an Airflow connection to a balance."""

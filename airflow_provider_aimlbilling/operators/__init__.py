@@ -1,0 +1,1 @@
+"""Operators that read the balance or gate on it."""

@@ -1,0 +1,205 @@
+"""The sensor that waits until the account can pay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseOperator,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_aimlbilling import exceptions
+from airflow_provider_aimlbilling.balance import Balance, Gate
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
+from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.waiting import Waiting
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+# Time beyond the gate's own deadline before Airflow's deferral time-out steps in. That one is for a triggerer that is
+# gone: it knows no balance and, on some versions, no soft_fail.
+SLACK = timedelta(minutes=5)
+
+
+class BalanceSensor(BaseSensorOperator):
+    """
+    Wait until the balance of an AI/ML API account clears a threshold.
+
+    It waits through a low balance and through an API that cannot be reached, until ``timeout``; a refused key, a wrong
+    connection or threshold, and an answer that breaks the API's contract fail it at once. The same holds in all three
+    modes: ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
+
+    Its XCom is the balance that opened the gate, as :meth:`Balance.to_dict` gives it.
+
+    All parameters of ``BaseSensorOperator`` work in all modes: ``soft_fail`` skips after a time-out, and only then;
+    ``never_fail`` skips after every error; ``silent_fail`` logs errors and waits on; ``exponential_backoff`` and
+    ``max_wait`` shape the pauses.
+
+    :param threshold: what the account must hold; reaching it is enough. Credits as ``5_000_000`` or ``"5000000
+        credits"``, dollars as ``"2.50 USD"`` or ``"$2.50"``; templated. Without it the account's own ``lowBalance``
+        decides, which only ``api_version`` v1 reports.
+    :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
+    :param deferrable: wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
+    :raises AirflowSensorTimeout: after ``timeout`` seconds, with the last balance, the shortfall and the last fault.
+    :raises AimlBillingConnectionError: the connection is missing or wrong.
+    :raises AimlBillingThresholdError: the threshold is no sum of money.
+    :raises AimlBillingAuthError: the API refused the key.
+    :raises AimlBillingContractError: the API's answer is not what it promises.
+    """
+
+    template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
+    ui_color = "#d8f3dc"
+
+    def __init__(
+        self,
+        *,
+        threshold: object = None,
+        aimlbilling_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if self.poke_interval <= 0:
+            raise ValueError("poke_interval must be above 0 seconds: without a pause the API is asked without end.")
+        self.threshold = threshold
+        self.aimlbilling_conn_id = aimlbilling_conn_id
+        self.deferrable = deferrable
+        # A template that renders to None must not silently fall back to the account's own lowBalance.
+        self._low_balance_decides = threshold is None
+        self._retry_after: float | None = None
+
+    @cached_property
+    def _hook(self) -> AimlBillingHook:
+        # Imported by the task, not with the DAG file: the hook loads requests. The sensor's wait is the retry.
+        from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+        return AimlBillingHook(self.aimlbilling_conn_id, retries=0)
+
+    @cached_property
+    def _waiting(self) -> Waiting:
+        return Waiting(self._gate, self.log, silent_fail=self.silent_fail)
+
+    @cached_property
+    def _gate(self) -> Gate:
+        return Gate.for_threshold(self.threshold, low_balance_decides=self._low_balance_decides)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask once. Done when the balance clears; not done when it does not, or when nobody can say."""
+        reading: Balance | AimlBillingError
+        try:
+            reading = self._hook.get_balance()
+        except AimlBillingError as error:
+            reading = error
+        self._retry_after = getattr(reading, "retry_after", None)
+        verdict = self._waiting.look(reading)
+        if verdict and verdict.clears and verdict.balance:
+            return PokeReturnValue(True, verdict.balance.to_dict())
+        return PokeReturnValue(False)
+
+    def execute(self, context: Context) -> Any:
+        """Wait on the worker, or look once and defer."""
+        if not self.deferrable:
+            return self._wait_on_worker(context)
+        deadline = time.time() + self.timeout
+        try:
+            poked = self.poke(context)  # most gates are open: those never need the triggerer
+        except AimlBillingError as error:
+            self._end(error)
+        if poked:
+            return poked.xcom_value
+        now = time.time()
+        if now >= deadline:
+            self._end(self._timed_out(self._waiting.story()))
+        from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+
+        threshold = self._gate.threshold
+        self.defer(
+            trigger=BalanceTrigger(
+                aimlbilling_conn_id=self.aimlbilling_conn_id,
+                threshold=None if threshold is None else format(Decimal(threshold.credits), "f"),
+                poke_interval=self.poke_interval,
+                deadline=deadline,
+                next_poll_at=now + max(self.poke_interval, self._retry_after or 0.0),
+                exponential_backoff=self.exponential_backoff,
+                max_wait=self.max_wait.total_seconds() if isinstance(self.max_wait, timedelta) else self.max_wait,
+                silent_fail=self.silent_fail,
+                last_seen=self._waiting.seen,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=deadline - now + 2 * self.poke_interval) + SLACK,
+        )
+
+    def execute_complete(self, context: Context, event: object = None) -> dict[str, Any]:
+        """
+        Take up the trigger's event. "Not an error" is not success: what is not known here is refused.
+
+        :raises AimlBillingContractError: if the event is none that this version of the trigger fires.
+        """
+        event = event if isinstance(event, dict) else {"status": event}
+        status, message = event.get("status"), event.get("message")
+        if status == "cleared":
+            return Balance.from_dict(event.get("balance")).to_dict()
+        if status == "timeout" and isinstance(message, str):
+            raise self._timed_out(message)
+        kind = getattr(exceptions, str(event.get("error")), None)
+        if not (isinstance(kind, type) and issubclass(kind, AimlBillingError)):
+            kind = None
+        if status == "failed" and isinstance(message, str) and kind is not None:
+            raise kind(message)
+        raise AimlBillingContractError(
+            f"The trigger sent an event that this sensor does not know (status {str(status)[:40]!r}). Install the same "
+            "version of airflow-provider-aimlbilling for the workers and the triggerer, then clear this task."
+        )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral, with the flags meaning what they mean in the other modes."""
+        # Past BaseSensorOperator on purpose: there soft_fail skips on faults of the triggerer too, and what never_fail
+        # and a deferral time-out do differs between Airflow versions.
+        try:
+            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, AimlBillingError) as error:
+            self._end(error)
+        except Exception as error:
+            if type(error).__name__ == "TaskDeferralTimeout":  # in no module that all versions share
+                self._end(self._timed_out("The triggerer did not report; is one running?"))
+            if type(error).__name__ == "TaskDeferralError":
+                self._end(error)
+            raise
+
+    def _wait_on_worker(self, context: Context) -> Any:
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout:
+            self._end(self._timed_out(self._waiting.story()))
+        except AirflowSkipException as skip:
+            # Raised by BaseSensorOperator for one of the flags: without a cause it is soft_fail after a time-out.
+            cause = skip.__cause__
+            self._end(cause if isinstance(cause, Exception) else self._timed_out(self._waiting.story()))
+
+    def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
+        pause: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        if self._retry_after is None:
+            return pause
+        return max(pause, min(self._retry_after, self.timeout - run_duration()))
+
+    def _timed_out(self, story: str) -> AirflowSensorTimeout:
+        return AirflowSensorTimeout(f"No balance that clears within {self.timeout:g} seconds. {story}")
+
+    def _end(self, error: Exception) -> NoReturn:
+        """End without success, as the flags ask. One place for all modes."""
+        if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
+            raise AirflowSkipException(str(error)) from None
+        raise error from None

@@ -1,0 +1,67 @@
+"""How a gate waits: which readings it waits on, what it logs, and what it can tell when its time is up. No Airflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_aimlbilling.balance import Balance, Gate, Verdict
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingError,
+    AimlBillingUnavailable,
+    InsufficientBalanceError,
+)
+
+
+class Waiting:
+    """
+    One gate's wait, whoever drives it: the sensor on a worker, or the trigger.
+
+    It logs a change once, not each poll that finds things as they were.
+
+    :param gate: the rule.
+    :param log: a logger of any kind: where changes are told to the person on call.
+    :param silent_fail: wait on after errors that waiting does not mend, too.
+    :param seen: what an earlier part of the same wait saw last.
+    """
+
+    def __init__(self, gate: Gate, log: Any, *, silent_fail: bool = False, seen: str = "") -> None:
+        self._gate = gate
+        self._log = log
+        self._silent_fail = silent_fail
+        self._state: tuple[object, ...] = ("waits",) if seen else ()
+        self.seen = seen
+        self.fault = ""
+
+    def look(self, reading: Balance | AimlBillingError) -> Verdict | None:
+        """
+        Take one reading. Gives the verdict; ``None`` where the reading says nothing of the balance.
+
+        :raises AimlBillingError: the reading itself, or what is wrong with the threshold, where waiting is hopeless.
+        """
+        try:
+            if isinstance(reading, AimlBillingError) and not isinstance(reading, InsufficientBalanceError):
+                raise reading
+            verdict = self._gate.decide(reading)
+        except AimlBillingError as error:
+            if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
+                raise
+            self.fault = str(error)
+            # By kind, not by text: the text holds the API's request id, another one each time.
+            if self._changed("fault", type(error), getattr(error, "status", None)):
+                self._log.warning("The gate waits on: %s", error)
+            return None
+        self.seen, self.fault = verdict.reason, ""
+        if verdict.clears:
+            self._log.info("The gate opens: %s.", verdict.reason)
+        elif self._changed("waits"):
+            self._log.info("The gate waits: %s.", verdict.reason)
+        return verdict
+
+    def story(self) -> str:
+        """Tell the last balance and, where the wait ended in one, the last fault."""
+        seen = f"Last seen: {self.seen}." if self.seen else "No balance was read."
+        return f"{seen} Last fault: {self.fault}" if self.fault else seen
+
+    def _changed(self, *state: object) -> bool:
+        changed, self._state = state != self._state, state
+        return changed
