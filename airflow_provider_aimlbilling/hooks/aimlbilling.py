@@ -310,16 +310,25 @@ def _retry_after(response: Any) -> float | None:
     return None if seconds is None else min(float(seconds), LONGEST_RETRY_AFTER)
 
 
-def _cause(fault: Exception) -> str:
+_CAUSES = {
+    "ConnectTimeout": "connecting timed out",
+    "ConnectTimeoutError": "connecting timed out",
+    "ReadTimeout": "the answer timed out",
+    "ReadTimeoutError": "the answer timed out",
+    "NameResolutionError": "its name does not resolve",
+    "NewConnectionError": "nobody answers there",
+    "SSLError": "TLS failed (certificate or protocol)",
+    "ProxyError": "the proxy failed",
+    "ProtocolError": "the connection broke off",
+    "IncompleteRead": "the connection broke off",
+    "ConnectionResetError": "the connection broke off",
+}
+
+
+def _cause(fault: BaseException) -> str:
     """Name a fault without quoting it: what libraries put into their texts is not ours to vouch for."""
-    if isinstance(fault, requests.ConnectTimeout):
-        return "connecting timed out"
-    if isinstance(fault, requests.Timeout):
-        return "the answer timed out"
-    reason: BaseException | None = fault
-    while reason is not None:
-        inner = getattr(reason, "reason", None) or (reason.args[0] if reason.args else None)
-        if not isinstance(inner, BaseException):
-            break
-        reason = inner
-    return type(reason).__name__
+    cause = _CAUSES.get(type(fault).__name__)
+    if cause:
+        return cause
+    inner = getattr(fault, "reason", None) or (fault.args[0] if fault.args else None)
+    return _cause(inner) if isinstance(inner, BaseException) else type(fault).__name__

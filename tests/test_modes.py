@@ -1,0 +1,133 @@
+"""
+The design's behaviour table, cell by cell: what comes back x the sensor's mode x its flag -> how the task ends.
+
+The invariant: the three modes cannot be told apart by their outcome.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+MODES = {"poke": "mode='poke'", "reschedule": "mode='reschedule'", "deferrable": "deferrable=True"}
+
+BACKS: dict[str, Callable[[Sandbox], object]] = {
+    "clears": lambda account: account.set_balance("2.50 USD"),
+    "reaches": lambda account: account.set_balance("2 USD"),
+    "below": lambda account: account.set_balance("1.50 USD"),
+    "out of credits": lambda account: account.fail(status=403),
+    "unavailable": lambda account: account.fail(status=503),
+    "auth": lambda account: account.fail(status=401),
+    "contract": lambda account: account.fail(body=b'{"balance": true}'),
+}
+ENDS_BY_TIMEOUT = ("below", "out of credits", "unavailable")
+FLAGS = ("", "soft_fail=True", "never_fail=True", "silent_fail=True")
+
+
+def expected(back: str, flag: str) -> str:
+    if back in ("clears", "reaches"):
+        return "success"
+    if flag == "never_fail=True":
+        return "skipped"
+    if flag == "soft_fail=True" and back in ENDS_BY_TIMEOUT:
+        return "skipped"
+    return "failed"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("back", BACKS)
+def test_outcome(run_dag: Any, sandbox: Sandbox, back: str, flag: str, mode: str) -> None:
+    BACKS[back](sandbox)
+    run = run_dag(
+        f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.2, timeout=0.7, {MODES[mode]}, {flag})"
+    )
+    assert run.state() == expected(back, flag)
+    waited = len(sandbox.requests) > 1
+    assert waited == (back in ENDS_BY_TIMEOUT or (flag == "silent_fail=True" and back in ("auth", "contract")))
+    if run.state() == "success":
+        assert run.xcom()["balance"] == sandbox.balance.credits
+    elif waited:
+        assert "No balance that clears within 0.7 seconds" in run.log
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("first", ["below", "out of credits", "unavailable"])
+def test_opens_after_top_up(run_dag: Any, sandbox: Sandbox, first: str, mode: str) -> None:
+    BACKS[first](sandbox)
+
+    def money_comes() -> None:
+        sandbox.mend()
+        sandbox.set_balance("7.50 USD")
+
+    threading.Timer(0.7, money_comes).start()
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=20, {MODES[mode]})")
+    assert run.state() == "success"
+    assert run.xcom()["balance"] == 15_000_000
+    assert run.xcom()["balance_usd"] == "7.5"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_time_out_tells_balance_shortfall_and_fault(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
+    sandbox.set_balance("1.50 USD")
+    threading.Timer(0.5, lambda: sandbox.fail(status=502)).start()
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=1.2, {MODES[mode]})")
+    assert run.state() == "failed"
+    if mode != "reschedule":  # there each poke is a process of its own, and the last one saw no balance
+        assert "balance 3,000,000 credits (1.50 USD)" in run.log
+        assert "missing 1,000,000 credits (0.50 USD)" in run.log
+    assert "answered 502" in run.log
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("balance", ["9999", "10000"])
+def test_without_threshold_low_balance_decides(run_dag: Any, sandbox: Sandbox, mode: str, balance: str) -> None:
+    sandbox.set_balance(balance)
+    run = run_dag(f"BalanceSensor(task_id='gate', poke_interval=0.2, timeout=0.4, {MODES[mode]})")
+    assert run.state() == ("success" if balance == "10000" else "failed")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_retry_after_is_kept(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
+    sandbox.fail(status=429, retry_after=2, times=1)
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.2, timeout=20, {MODES[mode]})")
+    assert run.state() == "success"
+    first, second = (request.at for request in sandbox.requests)
+    assert second - first >= 1.9
+
+
+def test_retry_after_is_the_date_to_reschedule(run_dag: Any, sandbox: Sandbox) -> None:
+    from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
+
+    sandbox.fail(status=429, retry_after=50)
+    sensor = BalanceSensor(task_id="gate", threshold=1, poke_interval=1, timeout=100, mode="reschedule")
+    sensor.poke({})  # type: ignore[typeddict-item]
+    assert sensor._get_next_poke_interval(0.0, lambda: 20.0, 1) == 50
+    assert sensor._get_next_poke_interval(0.0, lambda: 70.0, 1) == 30, "but not beyond the gate's own time-out"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_exponential_backoff_polls_less(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
+    sandbox.set_balance(0)
+    run = run_dag(
+        "BalanceSensor(task_id='gate', threshold=1, poke_interval=0.2, timeout=4, exponential_backoff=True, "
+        f"{MODES[mode]})"
+    )
+    assert run.state() == "failed"
+    assert len(sandbox.requests) <= 8, "twenty without backoff"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_max_wait_limits_backoff(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
+    sandbox.set_balance(0)
+    run_dag(
+        "BalanceSensor(task_id='gate', threshold=1, poke_interval=0.2, timeout=2, exponential_backoff=True, "
+        f"max_wait=0.2, {MODES[mode]})"
+    )
+    # dag.test() looks after a rescheduled task once a second.
+    assert len(sandbox.requests) >= (3 if mode == "reschedule" else 7)

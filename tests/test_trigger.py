@@ -1,0 +1,270 @@
+"""The wait without a worker: one event, nothing raised, nothing blocking, nothing secret, one poll for many."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from airflow.triggers import base
+from conftest import KEY
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
+from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
+from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+
+try:
+    from airflow.triggers.shared_stream import SharedStreamManager
+except ImportError:
+    SharedStreamManager = None
+
+
+def trigger(**changes: Any) -> BalanceTrigger:
+    arguments: dict[str, Any] = {
+        "aimlbilling_conn_id": "aimlbilling_default",
+        "threshold": "4000000",
+        "poke_interval": 0.2,
+        "deadline": time.time() + 20,
+    }
+    return BalanceTrigger(**arguments | changes)
+
+
+async def fire(waiting: BalanceTrigger) -> dict[str, Any]:
+    events = [event.payload async for event in waiting.run()]
+    assert len(events) == 1
+    json.dumps(events)
+    return events[0]
+
+
+def test_serialize_makes_the_same_trigger_again() -> None:
+    first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x")
+    path, arguments = first.serialize()
+    assert path == f"{BalanceTrigger.__module__}.{BalanceTrigger.__name__}"
+    again = BalanceTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == first.serialize()
+    assert set(arguments) == set(BalanceTrigger.__init__.__code__.co_varnames[1:]) - {"__class__"}
+
+
+def test_cleared(sandbox: Sandbox) -> None:
+    event = asyncio.run(fire(trigger()))
+    assert event["status"] == "cleared"
+    assert event["balance"]["balance"] == 5_000_000
+
+
+def test_deadline_is_its_own(sandbox: Sandbox) -> None:
+    event = asyncio.run(fire(trigger(threshold="9000000", deadline=time.time() + 0.5)))
+    assert event["status"] == "timeout"
+    assert "missing 4,000,000 credits (2.00 USD)" in event["message"]
+
+
+def test_deadline_is_kept_while_retry_after_asks_for_patience(sandbox: Sandbox) -> None:
+    sandbox.fail(status=429, retry_after=600)
+    began = time.monotonic()
+    event = asyncio.run(fire(trigger(deadline=time.time() + 1)))
+    assert event["status"] == "timeout"
+    assert time.monotonic() - began < 5
+    assert len(sandbox.requests) == 1, "and the API is left in peace"
+
+
+def test_nothing_is_asked_before_its_time(sandbox: Sandbox) -> None:
+    began = time.monotonic()
+    asyncio.run(fire(trigger(next_poll_at=time.time() + 1)))
+    assert sandbox.requests[0].at - began >= 0.9
+
+
+FAILURES = {
+    "auth": ({"status": 401}, {}, "AimlBillingAuthError"),
+    "contract": ({"body": b"[]"}, {}, "AimlBillingContractError"),
+    "no connection": ({}, {"aimlbilling_conn_id": "nowhere"}, "AimlBillingConnectionError"),
+    "threshold": ({}, {"threshold": "12 EUR"}, "AimlBillingThresholdError"),
+    "no deadline": ({}, {"threshold": "9000000", "deadline": None}, "AimlBillingError"),
+    "no interval": ({}, {"threshold": "9000000", "poke_interval": None}, "AimlBillingError"),
+}
+
+
+@pytest.mark.parametrize("row", FAILURES)
+def test_whatever_is_wrong_becomes_an_event_and_nothing_is_raised(sandbox: Sandbox, row: str) -> None:
+    fault, changes, error = FAILURES[row]
+    sandbox.fail(**fault)
+    event = asyncio.run(fire(trigger(**changes)))
+    assert (event["status"], event["error"]) == ("failed", error)
+    assert KEY not in json.dumps(event)
+
+
+def test_a_fault_that_is_not_ours_leaves_only_its_type(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+    def broken(self: object) -> None:
+        raise RuntimeError(f"Bearer {KEY}")
+
+    monkeypatch.setattr(AimlBillingHook, "get_balance", broken)
+    event = asyncio.run(fire(trigger()))
+    assert event == {
+        "status": "failed",
+        "error": "AimlBillingError",
+        "message": "The poll of the balance broke with RuntimeError.",
+    }
+
+
+def test_the_event_loop_is_never_blocked(sandbox: Sandbox) -> None:
+    sandbox.fail(delay=1.0, times=1)
+
+    async def longest_stall() -> float:
+        task = asyncio.ensure_future(fire(trigger()))
+        longest, last = 0.0, time.monotonic()
+        while not task.done():
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        await task
+        return longest
+
+    assert asyncio.run(longest_stall()) < 0.5, "the answer took a second"
+
+
+def test_a_rotated_key_counts_at_the_next_poll(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    sandbox.set_balance(0)
+
+    async def rotate() -> dict[str, Any]:
+        task = asyncio.ensure_future(fire(trigger()))
+        await asyncio.sleep(0.5)
+        sandbox.key = "another-key-0123"
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection())
+        sandbox.set_balance("2.50 USD")
+        return await task
+
+    assert asyncio.run(rotate())["status"] == "cleared"
+
+
+def test_faults_make_one_log_line_a_change(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    sandbox.set_balance(0)
+
+    async def story() -> None:
+        waiting = trigger()
+        waiting._log = logging.getLogger("gate")  # Airflow 3 logs past caplog
+        task = asyncio.ensure_future(fire(waiting))
+        for change in ({"status": 500}, {"status": 429}, None, {"reset": True}):
+            await asyncio.sleep(0.7)
+            sandbox.mend() if change is None else sandbox.fail(**change)
+        await asyncio.sleep(0.7)
+        sandbox.mend()
+        sandbox.set_balance("2 USD")
+        await task
+
+    with caplog.at_level("INFO", logger="gate"):
+        asyncio.run(story())
+    lines = [record.getMessage() for record in caplog.records if record.name == "gate"]
+    assert [line[:15] for line in lines] == [
+        *("The gate waits:", "The gate waits ", "The gate waits "),
+        *("The gate waits:", "The gate waits ", "The gate opens:"),
+    ], lines
+    assert len(sandbox.requests) > 10
+
+
+def test_repr_and_serialize_hold_no_secret(sandbox: Sandbox) -> None:
+    waiting = trigger()
+    asyncio.run(fire(waiting))
+    assert KEY not in repr(waiting) + repr(waiting.serialize()) + repr(vars(waiting))
+
+
+def test_a_task_that_asks_for_a_triggerer_queue_gets_it() -> None:
+    assert BalanceTrigger.supports_triggerer_queue is True
+    assert issubclass(BalanceTrigger, getattr(base, "BaseEventTrigger", base.BaseTrigger))
+
+
+def test_what_differs_in_connection_or_interval_is_not_shared() -> None:
+    key = trigger().shared_stream_key()
+    assert key is not None
+    assert trigger(threshold="1", deadline=0.0, next_poll_at=9.0, silent_fail=True).shared_stream_key() == key
+    assert trigger(poke_interval=0.3).shared_stream_key() != key
+    assert trigger(aimlbilling_conn_id="another").shared_stream_key() != key
+    assert trigger(exponential_backoff=True).shared_stream_key() is None
+
+
+@pytest.mark.skipif(SharedStreamManager is None, reason="Airflow before 3.3 shares no streams")
+def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
+    """The invariant: requests count intervals, not gates; one gate's end disturbs no other; the poll ends with the last."""
+    sandbox.set_balance(0)
+
+    async def wait() -> tuple[list[dict[str, Any]], int]:
+        manager = SharedStreamManager()
+        gates = [trigger(threshold=str(1 + number % 2 * 1_000_000), poke_interval=0.5) for number in range(200)]
+
+        async def one(number: int, gate: BalanceTrigger) -> dict[str, Any]:
+            key = gate.shared_stream_key()
+            stream = manager.subscribe(trigger_id=number, trigger=gate, key=key)
+            try:
+                async for event in gate.filter_shared_stream(stream):
+                    return event.payload
+            finally:
+                await manager.unsubscribe(number, key)
+            raise AssertionError
+
+        tasks = [asyncio.ensure_future(one(number, gate)) for number, gate in enumerate(gates)]
+        await asyncio.sleep(2.2)
+        sandbox.set_balance(1)
+        await asyncio.wait(tasks[::2])
+        assert not any(task.done() for task in tasks[1::2]), "the other half waits on"
+        sandbox.fail(status=500, times=2)
+        sandbox.set_balance(1_000_001)
+        events = await asyncio.gather(*tasks)
+        seen = len(sandbox.requests)
+        await asyncio.sleep(1.2)
+        assert len(sandbox.requests) == seen, "nobody waits, nobody asks"
+        return events, seen
+
+    events, requests = asyncio.run(wait())
+    assert {event["status"] for event in events} == {"cleared"}
+    assert requests <= 10
+    assert sandbox.connections <= 3, "one kept connection, and anew after each 500"
+
+
+EVENTS = {
+    "nothing": None,
+    "no dictionary": "cleared",
+    "no status": {},
+    "unknown status": {"status": "success"},
+    "cleared without balance": {"status": "cleared"},
+    "cleared with half a balance": {"status": "cleared", "balance": {"low_balance": False}},
+    "cleared with a boolean": {"status": "cleared", "balance": {"balance": True}},
+    "time-out without message": {"status": "timeout"},
+    "failure without message": {"status": "failed", "error": "AimlBillingAuthError"},
+    "failure of an unknown kind": {"status": "failed", "error": "ValueError", "message": "x"},
+    "failure of a kind that is none": {"status": "failed", "error": "annotations", "message": "x"},
+}
+
+
+@pytest.mark.parametrize("row", EVENTS)
+def test_an_event_that_is_not_known_is_no_success(row: str) -> None:
+    with pytest.raises(AimlBillingContractError):
+        BalanceSensor(task_id="gate").execute_complete({}, EVENTS[row])  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize("kind", [kind.__name__ for kind in AimlBillingError.__subclasses__()])
+def test_a_failure_is_raised_again_as_what_it_was(kind: str) -> None:
+    with pytest.raises(AimlBillingError, match="the next step") as caught:
+        BalanceSensor(task_id="gate").execute_complete(
+            {},  # type: ignore[typeddict-item]
+            {"status": "failed", "error": kind, "message": "the next step"},
+        )
+    assert type(caught.value).__name__ == kind
+
+
+FRAMEWORK_FAULTS = {
+    # what Airflow itself says when the triggerer is gone, and when it could not run the trigger -> soft_fail, never_fail
+    "Trigger timeout": ("AirflowSkipException", "AirflowSkipException", "AirflowSensorTimeout"),
+    "Trigger failure": ("TaskDeferralError", "AirflowSkipException", "TaskDeferralError"),
+}
+
+
+@pytest.mark.parametrize("fault", FRAMEWORK_FAULTS)
+def test_soft_fail_hides_no_fault_of_the_triggerer(fault: str) -> None:
+    flags: list[dict[str, Any]] = [{"soft_fail": True}, {"never_fail": True}, {}]
+    for flag, outcome in zip(flags, FRAMEWORK_FAULTS[fault], strict=True):
+        sensor = BalanceSensor(task_id="gate", **flag)
+        with pytest.raises(Exception) as caught:
+            sensor.resume_execution("__fail__", {"error": fault}, {})  # type: ignore[typeddict-item]
+        assert type(caught.value).__name__ == outcome
