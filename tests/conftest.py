@@ -76,13 +76,13 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def _database() -> None:
+def database() -> None:
     airflow = Path(sys.executable).with_name("airflow")
     subprocess.run([airflow, "db", "migrate"], check=True, capture_output=True)
 
 
 @pytest.fixture
-def run_dag(_database: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+def run_dag(database: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     numbers = itertools.count()
 
     def run(body: str, options: str = "", **test_arguments: Any) -> Run:

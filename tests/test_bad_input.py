@@ -21,7 +21,7 @@ CONNECTIONS = {
     "key with a line break inside": ({"password": KEY[:9] + "\r\nX-Evil: 1" + KEY[9:]}, "Paste the key again"),
     "key with a leading space": ({"password": " " + KEY}, "Paste the key again"),
     "key with a space inside": ({"password": KEY[:9] + " " + KEY[9:]}, "Paste the key again"),
-    "key with a dash that Word made": ({"password": KEY + "–"}, "Paste the key again"),
+    "key with a dash that Word made": ({"password": KEY + "\u2013"}, "Paste the key again"),
     "key of white space": ({"password": " \n"}, "has no API key"),
     "plain http": ({"host": "http://billing.example.com"}, "use https://"),
     "plain http, loopback in the name only": ({"host": "http://localhost.example.com"}, "use https://"),

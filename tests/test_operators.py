@@ -139,19 +139,19 @@ def test_get_balance_fails_where_there_is_no_balance(run_dag: Any, sandbox: Sand
 
 
 TEMPLATES = {
-    "params": "BalanceSensor(task_id='gate', threshold='{{ params.need }}', DEFER)",
-    "xcom": "p = price()\np >> BalanceSensor(task_id='gate', threshold=\"{{ ti.xcom_pull(task_ids='price') }}\", DEFER)",
-    "xcom argument": "BalanceSensor(task_id='gate', threshold=price(), DEFER)",
-    "connection id": "BalanceSensor(task_id='gate', threshold=1, aimlbilling_conn_id='aimlbilling_{{ \"default\" }}', DEFER)",
+    "params": "threshold='{{ params.need }}'",
+    "xcom": "threshold=\"{{ ti.xcom_pull(task_ids='price') }}\"",
+    "xcom argument": "threshold=p",
+    "connection id": "threshold=1, aimlbilling_conn_id='aimlbilling_{{ \"default\" }}'",
 }
-PRICE = "@task\ndef price():\n    return '2 USD'\n"
+PRICED = "@task\ndef price():\n    return '2 USD'\np = price()\np >> BalanceSensor(task_id='gate', {}, {})"
 DEFERS = {"poke": "timeout=0.2, poke_interval=0.1", "deferrable": "deferrable=True, timeout=0.2, poke_interval=0.1"}
 
 
 @pytest.mark.parametrize("mode", DEFERS)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_templates(run_dag: Any, sandbox: Sandbox, template: str, mode: str) -> None:
-    body = PRICE + TEMPLATES[template].replace("DEFER", DEFERS[mode])
+    body = PRICED.format(TEMPLATES[template], DEFERS[mode])
     assert run_dag(body).state() == "success"
     sandbox.set_balance(0)
     assert run_dag(body).state() == "failed", "the threshold that was rendered counts"

@@ -186,7 +186,7 @@ def test_what_differs_in_connection_or_interval_is_not_shared() -> None:
 
 @pytest.mark.skipif(SharedStreamManager is None, reason="Airflow before 3.3 shares no streams")
 def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
-    """The invariant: requests count intervals, not gates; one gate's end disturbs no other; the poll ends with the last."""
+    """Requests count intervals, not gates; one gate's end disturbs no other; the poll ends with the last."""
     sandbox.set_balance(0)
 
     async def wait() -> tuple[list[dict[str, Any]], int]:
@@ -254,7 +254,7 @@ def test_a_failure_is_raised_again_as_what_it_was(kind: str) -> None:
 
 
 FRAMEWORK_FAULTS = {
-    # what Airflow itself says when the triggerer is gone, and when it could not run the trigger -> soft_fail, never_fail
+    # what Airflow says when the triggerer is gone, or could not run the trigger -> soft_fail, never_fail, no flag
     "Trigger timeout": ("AirflowSkipException", "AirflowSkipException", "AirflowSensorTimeout"),
     "Trigger failure": ("TaskDeferralError", "AirflowSkipException", "TaskDeferralError"),
 }
