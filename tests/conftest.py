@@ -57,6 +57,9 @@ with DAG({dag_id!r}, start_date=datetime(2026, 1, 1), schedule=None, params={{"n
 """
 
 
+_numbers = itertools.count()
+
+
 @dataclass
 class Run:
     """How a DAG run ended."""
@@ -83,12 +86,10 @@ def database() -> None:
 
 @pytest.fixture
 def run_dag(database: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    numbers = itertools.count()
-
     def run(body: str, options: str = "", **test_arguments: Any) -> Run:
         for old in DAGS.glob("*.py"):
             old.unlink()
-        dag_id = f"case_{next(numbers)}"
+        dag_id = f"case_{next(_numbers)}"  # never twice: Airflow is slow to see that a DAG has changed
         path = DAGS / f"{dag_id}.py"
         path.write_text(_HEAD.format(dag_id=dag_id, options=options) + textwrap.indent(textwrap.dedent(body), "    "))
         return run_file(path, **test_arguments)

@@ -106,7 +106,8 @@ def work(): ...
 def up(): ...
 @task
 def down(): ...
-setup, job, clean = up(), work(), down().as_teardown(setups=None)
+setup, job = up().as_setup(), work()
+clean = down().as_teardown(setups=setup)
 setup >> gate >> job >> clean
 """
     )

@@ -255,6 +255,7 @@ def test_a_failure_is_raised_again_as_what_it_was(kind: str) -> None:
 
 FRAMEWORK_FAULTS = {
     # what Airflow says when the triggerer is gone, or could not run the trigger -> soft_fail, never_fail, no flag
+    "Trigger/execution timeout": ("AirflowSkipException", "AirflowSkipException", "AirflowSensorTimeout"),
     "Trigger timeout": ("AirflowSkipException", "AirflowSkipException", "AirflowSensorTimeout"),
     "Trigger failure": ("TaskDeferralError", "AirflowSkipException", "TaskDeferralError"),
 }

@@ -1,0 +1,211 @@
+"""
+A real Airflow on this machine: database, scheduler, API server, DAG processor and triggerer. Standard library only.
+
+Used by the demo, ``make ui`` and the system tests; it is no way to run Airflow for anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+USER = PASSWORD = "admin"
+
+
+class Deployment:
+    """
+    An Airflow of its own, in a folder of its own, that stops with the ``with`` block.
+
+    :param home: folder for all that it writes; emptied first.
+    :param python: interpreter of the environment to run.
+    :param dags: the DAGs folder.
+    :param env: further environment variables, such as connections.
+    :param port: port of the API server; 0 takes a free one.
+    """
+
+    def __init__(
+        self, home: Path, python: Path, dags: Path, env: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
+        self.home, self.port = home, port or _free_port()
+        self.airflow = python.with_name("airflow")
+        self.version = _run([python, "-c", "from importlib.metadata import version as v; print(v('apache-airflow'))"])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.old = self.version.startswith("2.")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
+        self.env = inherited | self._settings(home, dags) | dict(env or {})
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def _settings(self, home: Path, dags: Path) -> dict[str, str]:
+        settings = {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            # With SQLite, Airflow 2 runs one task at a time.
+            "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor" if self.old else "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__FERNET_KEY": "c2FuZGJveC1zYW5kYm94LXNhbmRib3gtc2FuZGJveC0=",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
+        if not self.old:
+            settings |= {
+                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+                "AIRFLOW__API__PORT": str(self.port),
+                "AIRFLOW__API__HOST": "127.0.0.1",
+                "AIRFLOW__API__SECRET_KEY": "known to all processes of this deployment",
+                "AIRFLOW__API_AUTH__JWT_SECRET": "known to all processes of this deployment, and long enough to sign",
+            }
+        return settings
+
+    def __enter__(self) -> Deployment:
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
+        self.run("db", "migrate")
+        services = [["scheduler"], ["triggerer"]]
+        services += [] if self.old else [["dag-processor"], ["api-server", "--port", str(self.port)]]
+        try:
+            for service in services:
+                log = (self.home / f"{service[0]}.log").open("wb")
+                self._processes.append(
+                    subprocess.Popen(
+                        [self.airflow, *service],
+                        env=self.env,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+            self.wait_for("the services to start", self._healthy, seconds=120)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def run(self, *arguments: str) -> str:
+        """Run an ``airflow`` command in this deployment and give what it prints."""
+        return _run([self.airflow, *arguments], env=self.env)
+
+    def _healthy(self) -> bool:
+        for process in self._processes:
+            if process.poll() is not None:
+                raise RuntimeError(f"A service of Airflow stopped with {process.returncode}; see {self.home}/*.log")
+        kinds = {"SchedulerJob", "TriggererJob"} | (set() if self.old else {"DagProcessorJob"})
+        rows = self.query("select job_type from job where state = 'running' and latest_heartbeat is not null")
+        return kinds <= {row[0] for row in rows} and (self.old or self.get("/api/v2/version") is not None)
+
+    def wait_for(self, what: str, done: Callable[[], Any], seconds: float) -> Any:
+        """Wait until ``done()`` gives something true, and give it."""
+        deadline = time.monotonic() + seconds
+        while not (result := done()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Waited {seconds:g} s in vain for {what}; see {self.home}/*.log")
+            time.sleep(0.5)
+        return result
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Look into the database: quicker than the command line, and the same on all versions."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True)) as database:
+                return database.execute(sql, values).fetchall()
+        except sqlite3.OperationalError:  # locked for a moment
+            return []
+
+    def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
+        """Start a run of a DAG, once it has been parsed, and give its run id."""
+        self.wait_for(
+            f"the DAG {dag_id} to be parsed",
+            lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id),
+            seconds=90,
+        )
+        run_id = f"run_{time.time_ns()}"
+        self.run("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+        return run_id
+
+    def states(self, run_id: str) -> dict[str, str]:
+        """Give the states of a run's tasks."""
+        return dict(self.query("select task_id, state from task_instance where run_id = ?", run_id))
+
+    def xcom(self, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Read an XCom as it is stored."""
+        rows = self.query("select value from xcom where run_id = ? and task_id = ? and key = ?", run_id, task_id, key)
+        value: Any = rows[0][0] if rows else "null"
+        for _ in range(3):  # older versions wrap the JSON in JSON
+            if isinstance(value, str | bytes):
+                value = json.loads(value)
+        return value
+
+    def get(self, path: str, token: str | None = None) -> Any:
+        """Ask the REST API; ``None`` while it does not answer."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        return _answer(request)
+
+    def token(self) -> str:
+        """Log in to the REST API."""
+        body = json.dumps({"username": USER, "password": PASSWORD}).encode()
+        request = urllib.request.Request(f"{self.url}/auth/token", body, {"Content-Type": "application/json"})
+        return str(_answer(request)["access_token"])
+
+
+def _answer(request: urllib.request.Request) -> Any:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"{request.full_url} answered {error.code}: {error.read()[:300]!r}") from None
+    except OSError:
+        return None
+
+
+def _run(command: list[Any], env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+    return done.stdout.strip()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
