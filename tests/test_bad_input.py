@@ -63,7 +63,7 @@ def test_connection(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
 @pytest.mark.parametrize("extra", ["[1]", '"v1"', "timeout=5"])
 def test_extra_that_is_no_object(extra: str) -> None:
     # Not through Airflow: 3.0 and 3.1 take such a connection for missing.
-    with pytest.raises(e.AimlBillingConnectionError, match='write it like {"timeout": 10'):
+    with pytest.raises(e.AimlBillingConnectionError, match=r'write it like \{"timeout": 10'):
         Settings.from_connection(SimpleNamespace(conn_id="x", extra=extra))  # type: ignore[arg-type]
 
 

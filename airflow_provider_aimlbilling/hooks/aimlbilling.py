@@ -115,10 +115,11 @@ class AimlBillingHook(BaseHook):
 
     def connection_missing(self) -> AimlBillingConnectionError:
         """Give the error for a connection id that Airflow does not know."""
+        variable = f"AIRFLOW_CONN_{str(self.aimlbilling_conn_id).upper()}"
         return AimlBillingConnectionError(
-            f"Airflow has no connection {self.aimlbilling_conn_id!r}, or cannot read it. Add one of type {CONNECTION_TYPE!r} with the API "
-            "key as its password, under Admin > Connections or as the environment variable "
-            f"AIRFLOW_CONN_{str(self.aimlbilling_conn_id).upper()}."
+            f"Airflow has no connection {self.aimlbilling_conn_id!r}, or cannot read it. Add one of type "
+            f"{CONNECTION_TYPE!r} with the API key as its password, under Admin > Connections or as the environment "
+            f"variable {variable}."
         )
 
     def close(self) -> None:
