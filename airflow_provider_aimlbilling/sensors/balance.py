@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -125,6 +125,9 @@ class BalanceSensor(BaseSensorOperator):
             self._end(self._timed_out(self._waiting.story()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
+        until = datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds")
+        alone = ", on a poll of its own since exponential_backoff is set" if self.exponential_backoff else ""
+        self.log.info("The gate goes on waiting in the triggerer until %s%s.", until, alone)
         threshold = self._gate.threshold
         self.defer(
             trigger=BalanceTrigger(
