@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
+from contextlib import aclosing
 from itertools import repeat
 from typing import Any
 
@@ -106,24 +107,22 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval)
 
     @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Reading]:
+    def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Reading]:
         """
         Poll for all triggers of one :meth:`shared_stream_key`.
 
         Of ``kwargs`` only ``next_poll_at`` is not in the key. It can but delay the group's first poll.
         """
         interval = kwargs["poke_interval"]
-        async for reading in _readings(
-            kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"]
-        ):
-            yield reading
+        return _readings(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"])
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait on a poll of one's own: Airflow before 3.3, and exponential backoff."""
         waits = self._growing_waits() if self.exponential_backoff else repeat(self.poke_interval)
-        readings = _readings(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at)
-        async for event in self.filter_shared_stream(readings):
-            yield event
+        own = _readings(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at)
+        async with aclosing(own) as readings:
+            async for event in self.filter_shared_stream(readings):
+                yield event
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """Turn readings, shared or not, into this trigger's one event."""
@@ -160,7 +159,9 @@ def _failed(error: AimlBillingError) -> dict[str, Any]:
     return {"status": "failed", "error": type(error).__name__, "message": str(error)}
 
 
-async def _readings(conn_id: str, waits: Iterator[float], tick: float, next_poll_at: float) -> AsyncIterator[Reading]:
+async def _readings(
+    conn_id: str, waits: Iterator[float], tick: float, next_poll_at: float
+) -> AsyncGenerator[Reading, None]:
     """
     Poll for ever. Yields faults as values and never raises.
 
