@@ -48,6 +48,12 @@ def _json_number(number: Number | None) -> int | str | None:
     return number if number is None or isinstance(number, int) else format(number, "f")
 
 
+def _dollars(usd: Decimal, group: str = "") -> str:
+    """Dollars as text: exact, and with cents also where there are none."""
+    whole, _, fraction = f"{usd:{group}f}".partition(".")
+    return f"{whole}.{fraction:0<2}"
+
+
 @dataclass(frozen=True, order=True)
 class Amount:
     """
@@ -117,9 +123,7 @@ class Amount:
         return EXACT.normalize(EXACT.divide(Decimal(self.credits), CREDITS_PER_USD))
 
     def __str__(self) -> str:
-        cents = f"{self.usd:,f}"
-        whole, _, fraction = cents.partition(".")
-        return f"{self.credits:,} credits ({whole}.{fraction:0<2} USD)"
+        return f"{self.credits:,} credits ({_dollars(self.usd, ',')} USD)"
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class Balance:
         """
         return asdict(self) | {
             "balance": _json_number(self.balance),
-            "balance_usd": format(self.balance_usd, "f"),
+            "balance_usd": _dollars(self.balance_usd),
             "low_balance_threshold": _json_number(self.low_balance_threshold),
         }
 

@@ -35,7 +35,7 @@ def connection_form() -> dict[str, Any]:
                 "label": "API version",
                 "description": "v1 asks /v1/billing/balance (credits); v2 asks its successor /v2/billing (USD). "
                 "Empty means v1.",
-                "schema": {"type": ["string", "null"], "enum": ["v1", "v2", None]},
+                "schema": {"type": ["string", "null"], "enum": ["v1", "v2"]},
             },
         },
     }

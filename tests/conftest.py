@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def run_dag(database: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., 
         dag = runpy.run_path(str(path))["dag"]
         dag_run = dag.test(**test_arguments)
         out, err = capfd.readouterr()
-        return Run(dag_run, out + err)
+        # Some versions colour and wrap what they log.
+        return Run(dag_run, " ".join(re.sub(r"\x1b\[[0-9;]*m", "", out + err).split()))
 
     run.file = run_file  # type: ignore[attr-defined]
     return run

@@ -60,6 +60,17 @@ def test_connection(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
     assert AimlBillingHook().test_connection() == (False, str(caught.value))
 
 
+@pytest.mark.parametrize("row", [row for row in CONNECTIONS if row.startswith("key with")])
+def test_a_key_that_is_wrong_is_in_no_log(run_dag: Any, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
+    """Also where Airflow prints the locals of each frame: what it masks is the password, not a part of it."""
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", json.dumps(GOOD | CONNECTIONS[row][0]))
+    run = run_dag("GetBalanceOperator(task_id='gate')")
+    assert run.state() == "failed"
+    assert "Paste the key again" in run.log
+    assert KEY[:9] not in run.log
+    assert KEY[9:] not in run.log
+
+
 @pytest.mark.parametrize("extra", ["[1]", '"v1"', "timeout=5"])
 def test_extra_that_is_no_object(extra: str) -> None:
     # Not through Airflow: 3.0 and 3.1 take such a connection for missing.

@@ -100,7 +100,7 @@ def test_balance_survives_json_exactly(balance: Balance) -> None:
 
 def test_balance_names_its_units() -> None:
     data = FULL.to_dict()
-    assert (data["balance"], data["balance_usd"], data["low_balance_threshold"]) == (5_000_000, "2.5", 10_000)
+    assert (data["balance"], data["balance_usd"], data["low_balance_threshold"]) == (5_000_000, "2.50", 10_000)
     assert set(data) == {
         *("balance", "balance_usd", "low_balance", "low_balance_threshold", "last_updated"),
         *("auto_debit_status", "status", "status_explanation"),

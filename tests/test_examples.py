@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from conftest import DAGS, Run
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
+AIRFLOW = version("apache-airflow")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 
 
@@ -30,7 +32,7 @@ def example(run_dag: Any) -> Callable[..., Run]:
 def test_push_balance(example: Any, sandbox: Sandbox) -> None:
     run = example("aimlbilling_push_balance")
     assert run.xcom("balance")["balance"] == 5_000_000
-    assert run.xcom("report") == "The account holds 5000000 credits, which is 2.5 USD."
+    assert run.xcom("report") == "The account holds 5000000 credits, which is 2.50 USD."
 
 
 def test_wait_then_run(example: Any, sandbox: Sandbox) -> None:
@@ -38,7 +40,7 @@ def test_wait_then_run(example: Any, sandbox: Sandbox) -> None:
     threading.Timer(2, sandbox.top_up, ["4 USD"]).start()
     run = example("aimlbilling_wait_then_run")
     assert [run.state(task) for task in ("gate", "ai_job", "publish")] == ["success"] * 3
-    assert run.xcom("ai_job") == "ran with 5 USD on the account"
+    assert run.xcom("ai_job") == "ran with 5.00 USD on the account"
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -64,7 +66,7 @@ def test_several_accounts(example: Any, sandbox: Sandbox, monkeypatch: pytest.Mo
         monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_RESEARCH", sandbox.connection())
         monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_PRODUCTION", production.connection())
         run = example("aimlbilling_several_accounts")
-    assert run.xcom("summary") == ["2.5 USD", "6 USD"]
+    assert run.xcom("summary") == ["2.50 USD", "6.00 USD"]
 
 
 @pytest.mark.parametrize("low", [True, False])
@@ -72,7 +74,8 @@ def test_low_balance_alert(example: Any, sandbox: Sandbox, low: bool) -> None:
     sandbox.set_balance(9_000 if low else 10_000)
     run = example("aimlbilling_low_balance_alert")
     assert run.state("check") == ("failed" if low else "success")
-    assert ("ALERT aimlbilling_low_balance_alert" in run.log) is low
+    if not AIRFLOW.startswith(("3.0", "3.1", "3.2")):  # there dag.test() runs no callbacks
+        assert ("ALERT aimlbilling_low_balance_alert" in run.log) is low
     assert ("missing 1,000 credits (0.0005 USD)" in run.log) is low
 
 

@@ -124,7 +124,7 @@ def test_get_balance_gives_plain_json(run_dag: Any, sandbox: Sandbox) -> None:
     run = run_dag("GetBalanceOperator(task_id='gate')")
     seen = run.xcom()
     assert seen["balance"] == 5_000_000
-    assert seen["balance_usd"] == "2.5"
+    assert seen["balance_usd"] == "2.50"
     assert seen["low_balance"] is False
     assert seen["low_balance_threshold"] == 10_000
     assert seen["auto_debit_status"] == "disabled"

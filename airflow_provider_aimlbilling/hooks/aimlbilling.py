@@ -89,7 +89,10 @@ class AimlBillingHook(BaseHook):
 
         :raises AimlBillingConnectionError: if the connection is missing or wrong.
         """
-        return self._opened()[1]
+        try:
+            return self._opened()[1]
+        except AimlBillingError as error:
+            raise error.with_traceback(None) from None  # as in get_balance
 
     def _opened(self) -> tuple[Settings, requests.Session]:
         if self._open is not None:
@@ -141,6 +144,13 @@ class AimlBillingHook(BaseHook):
         :raises AimlBillingUnavailable: no believable answer, also after the retries.
         :raises InsufficientBalanceError: 403, and the API says that the account is out of credits.
         """
+        try:
+            return self._ask()
+        except AimlBillingError as error:
+            # Without the frames below this one: some logs print the locals of each frame, and there the key is a local.
+            raise error.with_traceback(None) from None
+
+    def _ask(self) -> Balance:
         settings, session = self._opened()
         try:
             # No redirect is followed: the key goes to the host of the connection and to no other.
@@ -251,7 +261,7 @@ def _refusal(response: requests.Response, body: bytes, settings: Settings) -> Ai
     where = f"{settings.base_url} answered {status}{said}."
     if status == 401:
         return AimlBillingAuthError(
-            f"{where} The API key is missing, expired or invalid: put a working key into the connection's password."
+            f"{where} The key was refused: put a working key into the connection's password (API Key in the form)."
         )
     if status == 403 and "out of credits" in message.lower():
         return InsufficientBalanceError(f"{where} The account is out of credits: top it up.")

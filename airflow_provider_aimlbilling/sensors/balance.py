@@ -126,8 +126,9 @@ class BalanceSensor(BaseSensorOperator):
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
         until = datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds")
-        alone = ", on a poll of its own since exponential_backoff is set" if self.exponential_backoff else ""
-        self.log.info("The gate goes on waiting in the triggerer until %s%s.", until, alone)
+        every = f"every {self.poke_interval:g} s"
+        pauses = "with growing pauses, on a poll of its own" if self.exponential_backoff else every
+        self.log.info("The triggerer goes on asking, %s, until %s.", pauses, until)
         threshold = self._gate.threshold
         self.defer(
             trigger=BalanceTrigger(
@@ -137,7 +138,7 @@ class BalanceSensor(BaseSensorOperator):
                 deadline=deadline,
                 next_poll_at=now + max(self.poke_interval, self._retry_after or 0.0),
                 exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if isinstance(self.max_wait, timedelta) else self.max_wait,
+                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
                 silent_fail=self.silent_fail,
                 last_seen=self._waiting.seen,
             ),
