@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -200,6 +202,23 @@ def test_connection_test_says_the_balance_in_both_units(sandbox: Sandbox) -> Non
         True,
         "The key works. The account holds 5,000,000 credits (2.50 USD).",
     )
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_command_line_tests_the_connection(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, refused: bool
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Enabled")
+    if refused:
+        sandbox.fail(status=401, message=f"{KEY} is not known")
+    airflow = Path(sys.executable).with_name("airflow")
+    command = [airflow, "connections", "test", "aimlbilling_default"]
+    run = subprocess.run(command, check=False, capture_output=True, text=True)
+    told = " ".join((run.stdout + run.stderr).split())
+    assert ("The key works. The account holds 5,000,000 credits (2.50 USD)." in told) is not refused
+    assert ("put a working key into the connection's password" in told) is refused
+    assert KEY not in told
 
 
 def test_connection_test_says_what_is_wrong_and_the_next_step(sandbox: Sandbox) -> None:

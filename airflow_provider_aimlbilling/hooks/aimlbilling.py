@@ -175,14 +175,18 @@ class AimlBillingHook(BaseHook):
                     f"its extra holds {', '.join(map(repr, unknown))[:100]}; "
                     f"only {' and '.join(EXTRAS)} are known: remove it or mend the spelling",
                 )
-            return True, f"The key works. The account holds {self.get_balance().amount}."
+            message = f"The key works. The account holds {self.get_balance().amount}."
         except AirflowNotFoundException:
             return False, str(self.connection_missing())
         except AimlBillingError as error:
             return False, str(error)
         except Exception as error:  # noqa: BLE001
             # Airflow shows this message unmasked, so no text that is not ours gets into it.
-            return False, f"The test itself failed with {type(error).__name__}; the log of this process may say more."
+            return False, f"The test itself failed with {type(error).__name__}, which it should not: look for a newer version."
+        else:
+            # The command line prints no message of a test that succeeds, and turns logging off.
+            print(message)
+            return True, message
         finally:
             self.close()
 
