@@ -13,6 +13,7 @@ from airflow_provider_aimlbilling import exceptions as e
 from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 GOOD: dict[str, Any] = {"conn_type": "aimlbilling", "password": KEY, "host": "http://127.0.0.1:9"}
 
@@ -177,6 +178,9 @@ def test_answer(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, row: str) -> 
     assert type(caught.value) is kind
     assert says in str(caught.value)
     assert len(sandbox.requests) == 1, "no redirect followed, no retry behind the caller's back"
+    # And the most generous gate there is does not open on it.
+    gate = BalanceSensor(task_id="gate", threshold=0, silent_fail=True)
+    assert not gate.poke({})  # type: ignore[typeddict-item]
 
 
 V2_ANSWERS = {
@@ -234,7 +238,5 @@ def test_no_gate_opens_on_a_threshold_that_is_no_money(
 
 
 def test_poke_interval_of_nothing_is_refused_when_the_dag_is_written() -> None:
-    from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
-
     with pytest.raises(ValueError, match="poke_interval must be above 0"):
         BalanceSensor(task_id="gate", threshold=1, poke_interval=0)

@@ -78,12 +78,23 @@ def on_the_real_api(key: str) -> None:
         finish(deployment, deployment.trigger(DAG, {"threshold": "0"}))
 
 
+def last_words() -> str:
+    """What the gate said last, for a demo that did not get through."""
+    for log in sorted(HOME.glob("logs/**/task_id=gate/*.log*"), reverse=True):
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        told = [str(line.get("event")) for line in lines if line.get("level") in ("warning", "error")]
+        told += [str(detail.get("exc_value")) for line in lines for detail in line.get("error_detail") or []]
+        if told:
+            return f"\nThe gate said: {told[-1]}"
+    return ""
+
+
 def main() -> None:
     key = os.environ.pop("AIMLAPI_KEY", "")
     try:
         on_the_real_api(key) if key else on_the_sandbox()
     except (RuntimeError, TimeoutError) as error:
-        sys.exit(f"The demo did not get through: {error}")
+        sys.exit(f"The demo did not get through: {error}{last_words()}")
     say("Done. Next: make ui, to see the same in the browser.")
 
 

@@ -182,7 +182,7 @@ class AimlBillingHook(BaseHook):
             return False, str(error)
         except Exception as error:  # noqa: BLE001
             # Airflow shows this message unmasked, so no text that is not ours gets into it.
-            return False, f"The test itself failed with {type(error).__name__}, which it should not: look for a newer version."
+            return False, f"The test broke with {type(error).__name__}, which it should not: look for a newer version."
         else:
             # The command line prints no message of a test that succeeds, and turns logging off.
             print(message)
