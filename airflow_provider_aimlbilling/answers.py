@@ -1,21 +1,28 @@
 """
-From the bytes of an answer to a :class:`Balance`, and nothing that the API did not promise.
+From an answer of the API to a :class:`Balance`, or to the error that says what to do about it.
 
-No body is ever quoted: an answer may hold personal data, and errors are read by many.
+Of a body only the vendor's error message and request id are ever quoted, without the key: an answer may hold personal
+data, and errors are read by many.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from airflow_provider_aimlbilling.balance import CREDITS_PER_USD, EXACT, MAX_CREDITS, Amount, Balance
+from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingAuthError,
     AimlBillingContractError,
+    AimlBillingError,
     AimlBillingThresholdError,
     AimlBillingUnavailable,
+    InsufficientBalanceError,
 )
 
 _V1_TEXTS = {
@@ -25,6 +32,15 @@ _V1_TEXTS = {
     "statusExplanation": "status_explanation",
 }
 _REMEDY = "Update this provider, or set api_version in the connection to the other of v1 and v2."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whole. ``retry_after`` is in seconds."""
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None
 
 
 def read_v1(body: bytes) -> Balance:
@@ -105,3 +121,61 @@ def _sum(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> 
 def _broken(name: str, promised: str, got: object) -> AimlBillingContractError:
     shown = str(got)[:40] if got is None or isinstance(got, bool | Decimal) else f"a {type(got).__name__}"
     return AimlBillingContractError(f"The API promises {promised} in the field {name!r} and sent {shown}. {_REMEDY}")
+
+
+def read_refusal(answer: Answer, settings: Settings) -> AimlBillingError:
+    """Turn any status but 200 into the error that says what to do about it."""
+    status = answer.status
+    said, message = _vendor_words(answer.body, settings.key)
+    where = f"{settings.base_url} answered {status}{said}."
+    if status == 401:
+        return AimlBillingAuthError(
+            f"{where} The key was refused: put a working key into the connection's password (API Key in the form)."
+        )
+    if status == 403 and "out of credits" in message.lower():
+        return InsufficientBalanceError(f"{where} The account is out of credits: top it up.")
+    if status == 403:
+        return AimlBillingAuthError(
+            f"{where} The API key may not do this: use one that may read the balance (a regular key of the account)."
+        )
+    if status in {408, 429} or status >= 500:
+        return AimlBillingUnavailable(
+            f"{where} This says nothing of the balance; the call can be made again later.",
+            retry_after=answer.retry_after,
+            status=status,
+        )
+    if 300 <= status < 400:
+        return AimlBillingContractError(
+            f"{where} Redirects are not followed, since they would take the key to another place: "
+            "set the connection's host to the base URL that answers itself."
+        )
+    return AimlBillingContractError(
+        f"{where} This route is not what this provider knows: look at the connection's host, "
+        "or set api_version in its extra to the other of v1 and v2."
+    )
+
+
+def _vendor_words(body: bytes, key: str) -> tuple[str, str]:
+    """Find the vendor's message in an error's body: once with the request id and fit to print, once as it came."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        return "", ""
+    message, request_id = (
+        text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
+    )
+    said = f" ({_without_key(message[:200], key)})" if message else ""
+    return said + (f" [requestId {_without_key(request_id[:64], key)}]" if request_id else ""), message
+
+
+def _without_key(text: str, key: str) -> str:
+    """Make text from outside fit to print: one line, nothing unprintable, no run of four characters of the key."""
+    text = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    hidden = [False] * len(text)
+    run = min(4, len(key))
+    for start in range(len(text) - run + 1):
+        if text[start : start + run] in key:
+            hidden[start : start + run] = [True] * run
+    return re.sub("\0+", "***", "".join("\0" if hide else char for char, hide in zip(text, hidden, strict=True)))

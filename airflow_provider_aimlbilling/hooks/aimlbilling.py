@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import requests
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
-from urllib3.util import Retry
 
-from airflow_provider_aimlbilling import __version__
-from airflow_provider_aimlbilling.answers import read_v1, read_v2
+from airflow_provider_aimlbilling.answers import read_refusal, read_v1, read_v2
 from airflow_provider_aimlbilling.connection import EXTRAS, Settings, read_extra, wrong
-from airflow_provider_aimlbilling.exceptions import (
-    AimlBillingAuthError,
-    AimlBillingConnectionError,
-    AimlBillingContractError,
-    AimlBillingError,
-    AimlBillingUnavailable,
-    InsufficientBalanceError,
-)
+from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError, AimlBillingError
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID, connection_form
+from airflow_provider_aimlbilling.transport import fetch, open_session
 
 if TYPE_CHECKING:
+    import requests
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_aimlbilling.balance import Balance
-
-MAX_BODY = 1024 * 1024  # bytes; an answer has some 250
-
-# A longer Retry-After is not slept through inside a task; it is handed to whoever waits without holding a worker.
-LONGEST_NAP = 30.0  # seconds
-
-# However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
-LONGEST_RETRY_AFTER = 3600.0  # seconds
 
 _READERS = {"v1": read_v1, "v2": read_v2}
 
@@ -113,7 +91,7 @@ class AimlBillingHook(BaseHook):
         settings = Settings.from_connection(connection)
         if self._open is None or self._open[0] != settings:
             self.close()
-            self._open = settings, _session(settings, self.retries)
+            self._open = settings, open_session(settings, self.retries)
         return self._open
 
     def connection_missing(self) -> AimlBillingConnectionError:
@@ -152,18 +130,10 @@ class AimlBillingHook(BaseHook):
 
     def _ask(self) -> Balance:
         settings, session = self._opened()
-        try:
-            # No redirect is followed: the key goes to the host of the connection and to no other.
-            with session.get(settings.url, timeout=settings.timeout, allow_redirects=False, stream=True) as response:
-                body = _read(response, settings.timeout)
-                if response.status_code != 200:
-                    raise _refusal(response, body, settings)
-        except (requests.RequestException, HTTPError, OSError) as fault:
-            raise AimlBillingUnavailable(
-                f"No answer from {settings.base_url}: {_cause(fault)}. This says nothing of the balance. "
-                "Look at the network, the proxy and the connection's host if it goes on."
-            ) from None
-        return _READERS[settings.api_version](body)
+        answer = fetch(session, settings)
+        if answer.status != 200:
+            raise read_refusal(answer, settings)
+        return _READERS[settings.api_version](answer.body)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for the balance and say what came of it, for the button in the UI and ``airflow connections test``."""
@@ -189,161 +159,3 @@ class AimlBillingHook(BaseHook):
             return True, message
         finally:
             self.close()
-
-
-class _BearerAuth(AuthBase):
-    """Sets the key on each request. As an auth object it also keeps ``requests`` from looking into a ``.netrc``."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
-class _Retry(Retry):
-    """As urllib3 has it, but a ``Retry-After`` longer than a nap ends the tries instead of holding the worker."""
-
-    def increment(
-        self,
-        method: Any = None,
-        url: Any = None,
-        response: Any = None,
-        error: Any = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> _Retry:
-        if response is not None and (_retry_after(response) or 0) > LONGEST_NAP:
-            raise MaxRetryError(_pool, url, ResponseError("Retry-After is too long to sleep through"))
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-
-def _session(settings: Settings, retries: int) -> requests.Session:
-    session = requests.Session()
-    session.auth = _BearerAuth(settings.key)
-    session.headers["Content-Type"] = "application/json"
-    session.headers["Accept"] = "application/json"
-    session.headers["User-Agent"] = f"airflow-provider-aimlbilling/{__version__} {requests.utils.default_user_agent()}"
-    # Proxies and CA bundles of the environment are honoured, except on loopback: there plain http is allowed, and a
-    # proxy would see the key.
-    session.trust_env = settings.base_url.startswith("https://")
-    retry = _Retry(
-        total=retries,
-        status_forcelist=(408, 429, 500, 502, 503, 504),
-        allowed_methods=("GET",),
-        backoff_factor=0.5,
-        backoff_jitter=0.5,
-        backoff_max=LONGEST_NAP,
-        raise_on_status=False,
-    )
-    session.mount(settings.base_url, HTTPAdapter(max_retries=retry))
-    return session
-
-
-def _read(response: requests.Response, timeout: float) -> bytes:
-    """Read the body, with an end to its size and to its time: the read time-out alone starts anew with each byte."""
-    body, deadline = b"", time.monotonic() + timeout
-    while chunk := response.raw.read1(MAX_BODY + 1 - len(body), decode_content=True):
-        body += chunk
-        if len(body) > MAX_BODY:
-            if response.status_code == 200:
-                raise AimlBillingContractError(
-                    f"The API's answer is longer than {MAX_BODY:,} bytes, which no balance is. Look at the "
-                    "connection's host: something else answers there."
-                )
-            break
-        if time.monotonic() > deadline:
-            raise requests.ReadTimeout("the body came too slowly")
-    return body
-
-
-def _refusal(response: requests.Response, body: bytes, settings: Settings) -> AimlBillingError:
-    """Turn any status but 200 into the error that says what to do about it."""
-    status = response.status_code
-    said, message = _vendor_words(body, settings.key)
-    where = f"{settings.base_url} answered {status}{said}."
-    if status == 401:
-        return AimlBillingAuthError(
-            f"{where} The key was refused: put a working key into the connection's password (API Key in the form)."
-        )
-    if status == 403 and "out of credits" in message.lower():
-        return InsufficientBalanceError(f"{where} The account is out of credits: top it up.")
-    if status == 403:
-        return AimlBillingAuthError(
-            f"{where} The API key may not do this: use one that may read the balance (a regular key of the account)."
-        )
-    if status in {408, 429} or status >= 500:
-        return AimlBillingUnavailable(
-            f"{where} This says nothing of the balance; the call can be made again later.",
-            retry_after=_retry_after(response.raw),
-            status=status,
-        )
-    if 300 <= status < 400:
-        return AimlBillingContractError(
-            f"{where} Redirects are not followed, since they would take the key to another place: "
-            "set the connection's host to the base URL that answers itself."
-        )
-    return AimlBillingContractError(
-        f"{where} This route is not what this provider knows: look at the connection's host, "
-        "or set api_version in its extra to the other of v1 and v2."
-    )
-
-
-def _vendor_words(body: bytes, key: str) -> tuple[str, str]:
-    """Find the vendor's message in an error's body: once with the request id and fit to print, once as it came."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        return "", ""
-    message, request_id = (
-        text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
-    )
-    said = f" ({_without_key(message[:200], key)})" if message else ""
-    return said + (f" [requestId {_without_key(request_id[:64], key)}]" if request_id else ""), message
-
-
-def _without_key(text: str, key: str) -> str:
-    """Make text from outside fit to print: one line, nothing unprintable, no run of four characters of the key."""
-    text = "".join(char for char in " ".join(text.split()) if char.isprintable())
-    hidden = [False] * len(text)
-    run = min(4, len(key))
-    for start in range(len(text) - run + 1):
-        if text[start : start + run] in key:
-            hidden[start : start + run] = [True] * run
-    return re.sub("\0+", "***", "".join("\0" if hide else char for char, hide in zip(text, hidden, strict=True)))
-
-
-def _retry_after(response: Any) -> float | None:
-    """Read ``Retry-After`` of a urllib3 response, seconds or a date, by urllib3's own reader."""
-    try:
-        seconds = Retry().get_retry_after(response)
-    except HTTPError:  # a header that is neither
-        return None
-    return None if seconds is None else min(float(seconds), LONGEST_RETRY_AFTER)
-
-
-_CAUSES = {
-    "ConnectTimeout": "connecting timed out",
-    "ConnectTimeoutError": "connecting timed out",
-    "ReadTimeout": "the answer timed out",
-    "ReadTimeoutError": "the answer timed out",
-    "NameResolutionError": "its name does not resolve",
-    "NewConnectionError": "nobody answers there",
-    "SSLError": "TLS failed (certificate or protocol)",
-    "ProxyError": "the proxy failed",
-    "ProtocolError": "the connection broke off",
-    "IncompleteRead": "the connection broke off",
-    "ConnectionResetError": "the connection broke off",
-}
-
-
-def _cause(fault: BaseException) -> str:
-    """Name a fault without quoting it: what libraries put into their texts is not ours to vouch for."""
-    cause = _CAUSES.get(type(fault).__name__)
-    if cause:
-        return cause
-    inner = getattr(fault, "reason", None) or (fault.args[0] if fault.args else None)
-    return _cause(inner) if isinstance(inner, BaseException) else type(fault).__name__

@@ -1,0 +1,146 @@
+"""HTTP as this provider wants it: authenticated, with an end to its time and size, and faults named. No Airflow."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
+from urllib3.util import Retry
+
+from airflow_provider_aimlbilling import __version__
+from airflow_provider_aimlbilling.answers import Answer
+from airflow_provider_aimlbilling.connection import Settings
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
+
+MAX_BODY = 1024 * 1024  # bytes; an answer has some 250
+
+# A longer Retry-After is not slept through inside a task; it is handed to whoever waits without holding a worker.
+LONGEST_NAP = 30.0  # seconds
+
+# However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
+LONGEST_RETRY_AFTER = 3600.0  # seconds
+
+
+class _BearerAuth(AuthBase):
+    """Sets the key on each request. As an auth object it also keeps ``requests`` from looking into a ``.netrc``."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class _Retry(Retry):
+    """As urllib3 has it, but a ``Retry-After`` longer than a nap ends the tries instead of holding the worker."""
+
+    def increment(
+        self,
+        method: Any = None,
+        url: Any = None,
+        response: Any = None,
+        error: Any = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> _Retry:
+        if response is not None and (_retry_after(response) or 0) > LONGEST_NAP:
+            raise MaxRetryError(_pool, url, ResponseError("Retry-After is too long to sleep through"))
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def open_session(settings: Settings, retries: int) -> requests.Session:
+    """Make the session: the key on each request, a few tries, and the proxies and CA bundles of the environment."""
+    session = requests.Session()
+    session.auth = _BearerAuth(settings.key)
+    session.headers["Content-Type"] = "application/json"
+    session.headers["Accept"] = "application/json"
+    session.headers["User-Agent"] = f"airflow-provider-aimlbilling/{__version__} {requests.utils.default_user_agent()}"
+    # Proxies and CA bundles of the environment are honoured, except on loopback: there plain http is allowed, and a
+    # proxy would see the key.
+    session.trust_env = settings.base_url.startswith("https://")
+    retry = _Retry(
+        total=retries,
+        status_forcelist=(408, 429, 500, 502, 503, 504),
+        allowed_methods=("GET",),
+        backoff_factor=0.5,
+        backoff_jitter=0.5,
+        backoff_max=LONGEST_NAP,
+        raise_on_status=False,
+    )
+    session.mount(settings.base_url, HTTPAdapter(max_retries=retry))
+    return session
+
+
+def fetch(session: requests.Session, settings: Settings) -> Answer:
+    """
+    Ask once, with the session's retries, and read all of the answer, whatever its status.
+
+    :raises AimlBillingUnavailable: if there was no whole answer in time.
+    :raises AimlBillingContractError: if it is longer than any answer of this API.
+    """
+    try:
+        # No redirect is followed: the key goes to the host of the connection and to no other.
+        with session.get(settings.url, timeout=settings.timeout, allow_redirects=False, stream=True) as response:
+            body = _read(response, settings.timeout)
+            return Answer(response.status_code, body, _retry_after(response.raw))
+    except (requests.RequestException, HTTPError, OSError) as fault:
+        raise AimlBillingUnavailable(
+            f"No answer from {settings.base_url}: {_cause(fault)}. This says nothing of the balance. "
+            "Look at the network, the proxy and the connection's host if it goes on."
+        ) from None
+
+
+def _read(response: requests.Response, timeout: float) -> bytes:
+    """Read the body, with an end to its size and to its time: the read time-out alone starts anew with each byte."""
+    body, deadline = b"", time.monotonic() + timeout
+    # In small pieces, since each may be compressed and grow when it is read.
+    while chunk := response.raw.read1(64 * 1024, decode_content=True):
+        body += chunk
+        if len(body) > MAX_BODY:
+            if response.status_code == 200:
+                raise AimlBillingContractError(
+                    f"The API's answer is longer than {MAX_BODY:,} bytes, which no balance is. Look at the "
+                    "connection's host: something else answers there."
+                )
+            break
+        if time.monotonic() > deadline:
+            raise requests.ReadTimeout("the body came too slowly")
+    return body
+
+
+def _retry_after(response: Any) -> float | None:
+    """Read ``Retry-After`` of a urllib3 response, seconds or a date, by urllib3's own reader."""
+    try:
+        seconds = Retry().get_retry_after(response)
+    except HTTPError:  # a header that is neither
+        return None
+    return None if seconds is None else min(float(seconds), LONGEST_RETRY_AFTER)
+
+
+_CAUSES = {
+    "ConnectTimeout": "connecting timed out",
+    "ConnectTimeoutError": "connecting timed out",
+    "ReadTimeout": "the answer timed out",
+    "ReadTimeoutError": "the answer timed out",
+    "NameResolutionError": "its name does not resolve",
+    "NewConnectionError": "nobody answers there",
+    "SSLError": "TLS failed (certificate or protocol)",
+    "ProxyError": "the proxy failed",
+    "ProtocolError": "the connection broke off",
+    "IncompleteRead": "the connection broke off",
+    "ConnectionResetError": "the connection broke off",
+}
+
+
+def _cause(fault: BaseException) -> str:
+    """Name a fault without quoting it: what libraries put into their texts is not ours to vouch for."""
+    cause = _CAUSES.get(type(fault).__name__)
+    if cause:
+        return cause
+    inner = getattr(fault, "reason", None) or (fault.args[0] if fault.args else None)
+    return _cause(inner) if isinstance(inner, BaseException) else type(fault).__name__
