@@ -49,6 +49,7 @@ def read_v1(body: bytes) -> Balance:
 
     :raises AimlBillingUnavailable: if the body is no JSON: it says nothing of the balance.
     :raises AimlBillingContractError: if a documented field is missing or of the wrong type.
+    :raises InsufficientBalanceError: if the balance is negative.
     """
     answer = _object(body)
     low_balance = _field(answer, "lowBalance")
@@ -60,7 +61,7 @@ def read_v1(body: bytes) -> Balance:
         if not isinstance(texts[name], str):
             raise _broken(documented, "text", texts[name])
     return Balance(
-        balance=_sum(answer, "balance").credits,
+        balance=_holds(answer, "balance").credits,
         low_balance=low_balance,
         low_balance_threshold=_sum(answer, "lowBalanceThreshold").credits,
         **texts,
@@ -73,11 +74,12 @@ def read_v2(body: bytes) -> Balance:
 
     :raises AimlBillingUnavailable: if the body is no JSON: it says nothing of the balance.
     :raises AimlBillingContractError: if a documented field is missing or wrong, or the currency is not USD.
+    :raises InsufficientBalanceError: if the balance is negative.
     """
     answer = _object(body)
     if (currency := _field(answer, "currency")) != "USD":
         raise _broken("currency", "'USD'", currency)
-    return Balance(balance=_sum(answer, "current_balance", credits_per_unit=CREDITS_PER_USD).credits)
+    return Balance(balance=_holds(answer, "current_balance", credits_per_unit=CREDITS_PER_USD).credits)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -108,9 +110,24 @@ def _field(answer: Mapping[str, Any], name: str) -> Any:
     return answer[name]
 
 
+def _holds(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
+    """
+    Read what the account holds.
+
+    Charges land after the calls that they are for, so an account can be overdrawn. That is below any threshold, and no
+    fault of the answer.
+    """
+    number = answer.get(name)
+    if isinstance(number, Decimal) and number.is_finite() and number < 0:
+        owed = _sum({name: -number}, name, credits_per_unit=credits_per_unit)
+        raise InsufficientBalanceError(f"The account is overdrawn by {owed}: top it up.")
+    return _sum(answer, name, credits_per_unit=credits_per_unit)
+
+
 def _sum(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
     number = _field(answer, name)
-    if isinstance(number, Decimal):
+    # More decimal places than any currency has would not stay exact in what is reckoned from them.
+    if isinstance(number, Decimal) and number.is_finite() and number.as_tuple().exponent >= -20:  # type: ignore[operator]
         try:
             return Amount(EXACT.multiply(number, credits_per_unit))
         except (AimlBillingThresholdError, ArithmeticError):

@@ -29,7 +29,8 @@ MAX_CREDITS = 2**53
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 _THRESHOLD_FORMS = "Write credits as 5000000 or '5000000 credits', dollars as '2.50 USD' or '$2.50'."
-_CREDITS_TEXT = re.compile(r"(\d{1,30}(?:\.\d{1,20})?)(?:\s*credits?)?", re.ASCII | re.IGNORECASE)
+# A part of a credit must name its unit: "2.50" alone is more likely dollars, and would open almost any gate.
+_CREDITS_TEXT = re.compile(r"(\d{1,30})(?:\s*credits?)?|(\d{1,30}\.\d{1,20})\s*credits?", re.ASCII | re.IGNORECASE)
 _USD_TEXT = re.compile(r"(?:\$\s*(\d{1,30}(?:\.\d{1,20})?)|(\d{1,30}(?:\.\d{1,20})?)\s*USD)", re.ASCII | re.IGNORECASE)
 
 Number = int | Decimal
@@ -72,7 +73,7 @@ class Amount:
         number = Decimal(self.credits)
         if not number.is_finite() or not 0 <= number <= MAX_CREDITS:
             raise AimlBillingThresholdError(
-                f"An amount lies between 0 and {MAX_CREDITS:,} credits; {self.credits} does not. {_THRESHOLD_FORMS}"
+                f"An amount lies between 0 and {MAX_CREDITS:,} credits; this one does not. {_THRESHOLD_FORMS}"
             )
         try:
             object.__setattr__(self, "credits", _tidy(number))
@@ -106,7 +107,7 @@ class Amount:
         if isinstance(value, str):
             text = value.strip()
             if credits := _CREDITS_TEXT.fullmatch(text):
-                return cls(Decimal(credits[1]))
+                return cls(Decimal(credits[1] or credits[2]))
             if usd := _USD_TEXT.fullmatch(text):
                 return cls.from_usd(Decimal(usd[1] or usd[2]))
         shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}…"
@@ -120,7 +121,8 @@ class Amount:
     @property
     def usd(self) -> Decimal:
         """The sum in US dollars, exact."""
-        return EXACT.normalize(EXACT.divide(Decimal(self.credits), CREDITS_PER_USD))
+        usd = EXACT.normalize(EXACT.divide(Decimal(self.credits), CREDITS_PER_USD))
+        return usd if usd != usd.to_integral_value() else usd.quantize(Decimal(1))  # 50, not 5E+1
 
     def __str__(self) -> str:
         return f"{self.credits:,} credits ({_dollars(self.usd, ',')} USD)"
@@ -196,9 +198,10 @@ class Balance:
 
 
 def _kept_credits(data: Mapping[Any, Any], name: str) -> Number:
+    kept = data.get(name)
     try:
-        return Amount.parse(data.get(name)).credits
-    except AimlBillingThresholdError:
+        return Amount(Decimal(kept) if isinstance(kept, str) else kept).credits  # type: ignore[arg-type]
+    except (AimlBillingThresholdError, InvalidOperation):
         raise AimlBillingContractError(f"The field {name} of the balance is no number of credits.") from None
 
 
@@ -236,6 +239,26 @@ class Verdict:
         }
 
 
+class _LeftOut:
+    """The default of a threshold, to tell one that was left out from one that is ``None``."""
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+LEFT_OUT = _LeftOut()
+
+
+def low_balance_decides(threshold: object, map_index: int | None) -> bool:
+    """
+    Say whether a threshold as it stood in the DAG leaves the decision to the account's own ``lowBalance``.
+
+    :param threshold: what the operator was made with, before templates were rendered.
+    :param map_index: of the task. A mapped one is made with what an XCom gave: there ``None`` was never written down.
+    """
+    return threshold is LEFT_OUT or (threshold is None and (map_index is None or map_index < 0))
+
+
 @dataclass(frozen=True)
 class Gate:
     """
@@ -253,8 +276,8 @@ class Gate:
         Make the gate for a threshold as a DAG gives it.
 
         :param threshold: as :meth:`Amount.parse` reads it.
-        :param low_balance_decides: whether the DAG left the threshold out, so that ``None`` is meant. Otherwise
-            ``None`` is a template or XCom that gave nothing.
+        :param low_balance_decides: whether ``None`` is meant: the DAG names no threshold. Otherwise ``None`` is a
+            template or an XCom that gave nothing.
         :raises AimlBillingThresholdError: if the threshold is no sum of money.
         """
         return cls(None if threshold is None and low_balance_decides else Amount.parse(threshold))
@@ -276,7 +299,9 @@ class Gate:
                 f"Set threshold=…, or api_version to v1 in the connection. {_THRESHOLD_FORMS}"
             )
         else:
-            threshold, clears = Amount(reading.low_balance_threshold), not reading.low_balance
+            threshold = Amount(reading.low_balance_threshold)
+            # Both must agree: an answer that contradicts itself opens nothing.
+            clears = not reading.low_balance and reading.amount >= threshold
             asked = "the account's own low-balance threshold"
         relation = "clears" if clears else "is below"
         verdict = Verdict(clears, f"balance {reading.amount} {relation} {asked} {threshold}", threshold, reading)

@@ -29,13 +29,14 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import Decimal
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from airflow_provider_aimlbilling.balance import Amount
+from airflow_provider_aimlbilling.balance import EXACT, Amount
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 
 MESSAGES = {
@@ -106,6 +107,7 @@ class Sandbox:
         self._fault: Fault | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._serving = False
         self._server = _Server(("127.0.0.1", port), self)
 
     @property
@@ -130,12 +132,13 @@ class Sandbox:
     def top_up(self, amount: object) -> None:
         """Add to what the account holds."""
         with self._lock:
-            self.balance = Amount(self.balance.credits + Amount.parse(amount).credits)
+            self.balance = Amount(EXACT.add(Decimal(self.balance.credits), Decimal(Amount.parse(amount).credits)))
 
     def spend(self, amount: object) -> None:
         """Take from what the account holds, down to nothing."""
         with self._lock:
-            self.balance = Amount(max(self.balance.credits - Amount.parse(amount).credits, 0))
+            left = EXACT.subtract(Decimal(self.balance.credits), Decimal(Amount.parse(amount).credits))
+            self.balance = Amount(max(left, Decimal(0)))
 
     def fail(self, **fault: Any) -> None:
         """Break from the next request on, as the parameters of :class:`Fault` say."""
@@ -161,13 +164,15 @@ class Sandbox:
 
     def start(self) -> Sandbox:
         """Serve in the background."""
+        self._serving = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     def stop(self) -> None:
         """Stop serving and free the port."""
         self._stopping.set()
-        self._server.shutdown()
+        if self._serving:
+            self._server.shutdown()
         self._server.server_close()
 
     def __enter__(self) -> Sandbox:
@@ -223,10 +228,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {sandbox.key}":
             self._send(401, self._error_body(401))
         elif self.path == "/v1/billing/balance":
-            self._send(200, json.dumps(self._v1()).encode(), fault=fault)
+            self._send(200, self._v1(), fault=fault)
         elif self.path == "/v2/billing":
             usd = format(sandbox.balance.usd, "f")
-            # Written by hand, since json would turn an exact figure into a binary float.
             self._send(200, f'{{"current_balance": {usd}, "currency": "USD"}}'.encode(), fault=fault)
         else:
             self._send(404, self._error_body(404))
@@ -247,20 +251,21 @@ class _Handler(BaseHTTPRequestHandler):
         except AimlBillingThresholdError as error:
             self._send(400, self._error_body(400, str(error)))
         else:
-            self._send(200, json.dumps(self._v1()).encode())
+            self._send(200, self._v1())
 
-    def _v1(self) -> dict[str, object]:
+    def _v1(self) -> bytes:
         sandbox = self.server.sandbox
         credits, floor = sandbox.balance.credits, sandbox.low_balance_threshold.credits
-        return {
-            "balance": credits if isinstance(credits, int) else float(credits),
-            "lowBalance": credits < floor,
-            "lowBalanceThreshold": floor if isinstance(floor, int) else float(floor),
+        low = json.dumps(credits < floor)
+        texts = {
             "lastUpdated": _now(),
             "autoDebitStatus": "disabled",
             "status": "current",
             "statusExplanation": "Balance is current and up to date",
         }
+        # The figures are written by hand, since json would turn parts of a credit into binary floats.
+        figures = f'{{"balance": {credits!s}, "lowBalance": {low}, "lowBalanceThreshold": {floor!s}, '
+        return (figures + json.dumps(texts)[1:]).encode()
 
     def _error_body(self, status: int, message: str | None = None) -> bytes:
         body = {

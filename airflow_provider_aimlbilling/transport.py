@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from airflow_provider_aimlbilling import __version__
@@ -17,9 +16,6 @@ from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
 MAX_BODY = 1024 * 1024  # bytes; an answer has some 250
-
-# A longer Retry-After is not slept through inside a task; it is handed to whoever waits without holding a worker.
-LONGEST_NAP = 30.0  # seconds
 
 # However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
 LONGEST_RETRY_AFTER = 3600.0  # seconds
@@ -36,26 +32,14 @@ class _BearerAuth(AuthBase):
         return request
 
 
-class _Retry(Retry):
-    """As urllib3 has it, but a ``Retry-After`` longer than a nap ends the tries instead of holding the worker."""
-
-    def increment(
-        self,
-        method: Any = None,
-        url: Any = None,
-        response: Any = None,
-        error: Any = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> _Retry:
-        if response is not None and (_retry_after(response) or 0) > LONGEST_NAP:
-            raise MaxRetryError(_pool, url, ResponseError("Retry-After is too long to sleep through"))
-        return super().increment(method, url, response, error, _pool, _stacktrace)
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """No redirect is followed. Even to prepare one, requests would read the whole body, however long that takes."""
 
 
-def open_session(settings: Settings, retries: int) -> requests.Session:
-    """Make the session: the key on each request, a few tries, and the proxies and CA bundles of the environment."""
-    session = requests.Session()
+def open_session(settings: Settings) -> requests.Session:
+    """Make the session: the key on each request, and the proxies and CA bundles of the environment."""
+    session = _Session()
     session.auth = _BearerAuth(settings.key)
     session.headers["Content-Type"] = "application/json"
     session.headers["Accept"] = "application/json"
@@ -63,28 +47,17 @@ def open_session(settings: Settings, retries: int) -> requests.Session:
     # Proxies and CA bundles of the environment are honoured, except on loopback: there plain http is allowed, and a
     # proxy would see the key.
     session.trust_env = settings.base_url.startswith("https://")
-    retry = _Retry(
-        total=retries,
-        status_forcelist=(408, 429, 500, 502, 503, 504),
-        allowed_methods=("GET",),
-        backoff_factor=0.5,
-        backoff_jitter=0.5,
-        backoff_max=LONGEST_NAP,
-        raise_on_status=False,
-    )
-    session.mount(settings.base_url, HTTPAdapter(max_retries=retry))
     return session
 
 
 def fetch(session: requests.Session, settings: Settings) -> Answer:
     """
-    Ask once, with the session's retries, and read all of the answer, whatever its status.
+    Ask once and read all of the answer, whatever its status.
 
     :raises AimlBillingUnavailable: if there was no whole answer in time.
     :raises AimlBillingContractError: if it is longer than any answer of this API.
     """
     try:
-        # No redirect is followed: the key goes to the host of the connection and to no other.
         with session.get(settings.url, timeout=settings.timeout, allow_redirects=False, stream=True) as response:
             body = _read(response, settings.timeout)
             return Answer(response.status_code, body, _retry_after(response.raw))
@@ -117,7 +90,7 @@ def _retry_after(response: Any) -> float | None:
     """Read ``Retry-After`` of a urllib3 response, seconds or a date, by urllib3's own reader."""
     try:
         seconds = Retry().get_retry_after(response)
-    except HTTPError:  # a header that is neither
+    except (HTTPError, ValueError, OverflowError):  # a header that is neither
         return None
     return None if seconds is None else min(float(seconds), LONGEST_RETRY_AFTER)
 

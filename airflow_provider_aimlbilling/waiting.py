@@ -21,15 +21,15 @@ class Waiting:
     :param gate: the rule.
     :param log: a logger of any kind: where changes are told to the person on call.
     :param silent_fail: wait on after errors that waiting does not mend, too.
-    :param seen: what an earlier part of the same wait saw last.
     """
 
-    def __init__(self, gate: Gate, log: Any, *, silent_fail: bool = False, seen: str = "") -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, log: Any, *, silent_fail: bool = False) -> None:
+        self.gate = gate
         self._log = log
         self._silent_fail = silent_fail
-        self._state: tuple[object, ...] = ("waits",) if seen else ()
-        self.seen = seen
+        self._state: tuple[object, ...] = ()
+        # What was seen last, and what has kept from seeing since; a wait that another process began is gone on with.
+        self.seen = ""
         self.fault = ""
 
     def look(self, reading: Balance | AimlBillingError) -> Verdict | None:
@@ -41,7 +41,7 @@ class Waiting:
         try:
             if isinstance(reading, AimlBillingError) and not isinstance(reading, InsufficientBalanceError):
                 raise reading
-            verdict = self._gate.decide(reading)
+            verdict = self.gate.decide(reading)
         except AimlBillingError as error:
             if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
                 raise
@@ -50,10 +50,11 @@ class Waiting:
             if self._changed("fault", type(error), getattr(error, "status", None)):
                 self._log.warning("The gate waits on: %s", error)
             return None
+        known = bool(self.seen) and not self.fault
         self.seen, self.fault = verdict.reason, ""
         if verdict.clears:
             self._log.info("The gate opens: %s.", verdict.reason)
-        elif self._changed("waits"):
+        elif self._changed("waits") and not known:
             self._log.info("The gate waits: %s.", verdict.reason)
         return verdict
 

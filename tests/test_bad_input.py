@@ -121,7 +121,10 @@ ANSWERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "balance null": ({"body": with_(balance="null")}, CONTRACT, "'balance' and sent None"),
     "balance true": ({"body": with_(balance="true")}, CONTRACT, "'balance' and sent True"),
     "balance as text": ({"body": with_(balance='"9000000"')}, CONTRACT, "'balance' and sent a str"),
-    "balance negative": ({"body": with_(balance="-1")}, CONTRACT, "'balance' and sent -1"),
+    "balance negative": ({"body": with_(balance="-1")}, e.InsufficientBalanceError, "overdrawn by 1 credits"),
+    "balance negative and enormous": ({"body": with_(balance="-1e30")}, CONTRACT, "'balance' and sent 1E+30"),
+    "balance of 60 decimal places": ({"body": with_(balance="0." + "7" * 60)}, CONTRACT, "'balance'"),
+    "threshold negative": ({"body": with_(lowBalanceThreshold="-1")}, CONTRACT, "'lowBalanceThreshold' and sent -1"),
     "balance NaN": ({"body": with_(balance="NaN")}, CONTRACT, "'balance' and sent NaN"),
     "balance Infinity": ({"body": with_(balance="Infinity")}, CONTRACT, "'balance' and sent Infinity"),
     "balance enormous": ({"body": with_(balance="1e30")}, CONTRACT, "'balance' and sent 1E+30"),
@@ -139,6 +142,12 @@ ANSWERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}},
         CONTRACT,
         "Redirects",
+    ),
+    "redirect to nowhere": ({"status": 302, "headers": {"Location": "http://[::1"}}, CONTRACT, "Redirects"),
+    "redirect that never ends": (
+        {"status": 302, "headers": {"Location": "/x"}, "body": b"x" * 100, "drip": 0.2},
+        UNAVAILABLE,
+        "timed out",
     ),
     "400": ({"status": 400}, CONTRACT, "api_version"),
     "404": ({"status": 404}, CONTRACT, "api_version"),
@@ -163,6 +172,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a byte a moment": ({"body": with_(status='"' + "x" * 500 + '"'), "drip": 0.05}, UNAVAILABLE, "timed out"),
     "429": ({"status": 429}, UNAVAILABLE, "made again later"),
     "500": ({"status": 500}, UNAVAILABLE, "made again later"),
+    "501": ({"status": 501}, UNAVAILABLE, "made again later"),
     "502 with html": ({"status": 502, "body": b"<h1>bad gateway"}, UNAVAILABLE, "answered 502."),
     "500 with 50 MB": ({"status": 500, "body": b" " * 50_000_000}, UNAVAILABLE, "answered 500."),
 }
@@ -190,7 +200,6 @@ V2_ANSWERS = {
     "text": b'{"current_balance": "5", "currency": "USD"}',
     "true": b'{"current_balance": true, "currency": "USD"}',
     "null": b'{"current_balance": null, "currency": "USD"}',
-    "negative": b'{"current_balance": -0.01, "currency": "USD"}',
     "NaN": b'{"current_balance": NaN, "currency": "USD"}',
     "enormous": b'{"current_balance": 1e15, "currency": "USD"}',
 }
@@ -201,6 +210,13 @@ def test_v2_answer(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, row: str) 
     monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
     sandbox.fail(body=V2_ANSWERS[row])
     with pytest.raises(CONTRACT, match="api_version"):
+        AimlBillingHook(retries=0).get_balance()
+
+
+def test_v2_overdrawn(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    sandbox.fail(body=b'{"current_balance": -0.01, "currency": "USD"}')
+    with pytest.raises(e.InsufficientBalanceError, match=r"overdrawn by 20,000 credits \(0\.01 USD\): top it up"):
         AimlBillingHook(retries=0).get_balance()
 
 
@@ -217,6 +233,7 @@ THRESHOLDS = {
     "empty": "''",
     "boolean": "True",
     "another currency": "'12 EUR'",
+    "a fraction without a unit": "'2.50'",
     "a template that was not rendered": "'{% raw %}{{ params.need }}{% endraw %}'",
     "a template that gave nothing": "'{{ none }}'",
     "half a credit in binary": "2.5",

@@ -25,6 +25,7 @@ from airflow_provider_aimlbilling.exceptions import (
         (Decimal("0.5"), Decimal("0.5")),
         ("5000000", 5_000_000),
         (" 5000000 credits ", 5_000_000),
+        ("0.5 credits", Decimal("0.5")),
         ("1 credit", 1),
         ("2.50 USD", 5_000_000),
         ("2.50usd", 5_000_000),
@@ -43,14 +44,32 @@ def test_amount_reads(value: object, credits: object) -> None:
     "value",
     [
         *(True, False, None, -1, "-1", "-$1", Decimal(-1), float("nan"), float("inf"), Decimal("NaN"), 2.5, 1e300),
-        *("", "  ", "12 EUR", "€12", "1,000", "1e6", "NaN", "inf", "USD", "$", "2.5.0 USD", "٣", "$1 USD", "1_000"),
         *(
+            "",
+            "  ",
+            "12 EUR",
+            "€12",
+            "1,000",
+            "1e6",
+            "NaN",
+            "inf",
+            "USD",
+            "$",
+            "2.5.0 USD",
+            "2.50",
+            "٣",
+            "$1 USD",
+            "1_000",
+        ),
+        *(
+            "2.50",
             "{{ params.threshold }}",
             "None",
             b"5",
             [5],
             {"balance": 5},
             MAX_CREDITS + 1,
+            10**4000,
             "9" * 40,
             Decimal("1." + "1" * 80),
         ),
@@ -151,6 +170,15 @@ def test_a_verdict_says_balance_threshold_and_shortfall_in_both_units() -> None:
         "shortfall_credits": 1_000_000,
         "balance": FULL.to_dict(),
     }
+
+
+def test_whole_dollars_are_not_written_in_powers_of_ten() -> None:
+    assert str(Amount(100_000_000).usd) == "50"
+
+
+def test_an_answer_that_contradicts_itself_opens_nothing() -> None:
+    assert not Gate().decide(Balance(0, False, 10_000)).clears
+    assert not Gate().decide(Balance(20_000, True, 10_000)).clears
 
 
 def test_out_of_credits_counts_as_below_with_no_figure_made_up() -> None:

@@ -106,13 +106,26 @@ def test_one_session_and_one_connection_for_one_hook(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 429}, {"reset": True}, {"status": 503, "retry_after": 1}]
+    "fault",
+    [
+        {"status": 500},
+        {"status": 520},
+        {"status": 429},
+        {"status": 429, "retry_after": "soon"},
+        {"status": 503, "retry_after": 1},
+        {"status": 503, "body": b"x" * 100, "drip": 0.5},
+        {"reset": True},
+        {"body": b"<html>"},
+        {"body": b'{"balance": 1}', "cut": 5},
+    ],
+    ids=repr,
 )
-def test_a_few_tries_then_the_answer(sandbox: Sandbox, fault: dict[str, Any]) -> None:
+def test_a_few_tries_then_the_answer(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, fault: dict[str, Any]) -> None:
+    monkeypatch.setenv(ENV, sandbox.connection(timeout=0.5))
     sandbox.fail(**fault, times=2)
     assert AimlBillingHook().get_balance().balance == 5_000_000
     assert len(sandbox.requests) == 3
-    if fault.get("retry_after"):
+    if fault.get("retry_after") == 1:
         gaps = [b.at - a.at for a, b in zip(sandbox.requests, sandbox.requests[1:], strict=False)]
         assert min(gaps) >= 0.95
 
@@ -144,7 +157,14 @@ def test_a_long_retry_after_is_handed_on_and_not_slept_through(sandbox: Sandbox)
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("5", 5), ("999999", 3600), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("-5", None)],
+    [
+        ("5", 5),
+        ("999999", 3600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("soon", None),
+        ("-5", None),
+        ("9" * 5000, None),
+    ],
 )
 def test_retry_after_is_read_with_an_end(sandbox: Sandbox, header: str, seconds: float | None) -> None:
     sandbox.fail(status=503, retry_after=header)

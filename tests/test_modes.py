@@ -112,8 +112,10 @@ def test_retry_after_is_the_date_to_reschedule(run_dag: Any, sandbox: Sandbox) -
     sandbox.fail(status=429, retry_after=50)
     sensor = BalanceSensor(task_id="gate", threshold=1, poke_interval=1, timeout=100, mode="reschedule")
     sensor.poke({})  # type: ignore[typeddict-item]
-    assert sensor._get_next_poke_interval(0.0, lambda: 20.0, 1) == 50
-    assert sensor._get_next_poke_interval(0.0, lambda: 70.0, 1) == 30, "but not beyond the gate's own time-out"
+    assert sensor._get_next_poke_interval(0.0, lambda: 20.0, 1) == pytest.approx(50, abs=1)
+    assert sensor._get_next_poke_interval(0.0, lambda: 70.0, 1) == pytest.approx(30, abs=1), (
+        "but not beyond the gate's own time-out"
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -136,3 +138,56 @@ def test_max_wait_limits_backoff(run_dag: Any, sandbox: Sandbox, mode: str) -> N
     )
     # dag.test() looks after a rescheduled task once a second.
     assert len(sandbox.requests) >= (3 if mode == "reschedule" else 7)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "reschedule"])
+def test_the_api_is_left_in_peace_also_when_that_is_longer_than_the_gate_waits(
+    run_dag: Any, sandbox: Sandbox, mode: str
+) -> None:
+    """A rescheduled sensor starts anew for each poke, and so asks once more at its time-out: the docs say so."""
+    sandbox.fail(status=429, retry_after=600, times=1)
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold=1, poke_interval=0.3, timeout=1, {MODES[mode]})")
+    assert run.state() == "failed"
+    assert len(sandbox.requests) == 1
+    assert "No balance was read. Last fault: " in run.log
+    assert "answered 429" in run.log.rpartition("Last fault: ")[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_threshold_that_is_no_money_is_no_thing_to_wait_on(
+    run_dag: Any, sandbox: Sandbox, flag: str, mode: str
+) -> None:
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='12 EUR', {MODES[mode]}, {flag})")
+    assert run.state() == ("skipped" if flag == "never_fail=True" else "failed")
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "reschedule"])
+@pytest.mark.parametrize("flag", FLAGS)
+def test_faults_of_airflow_itself_meet_the_same_flags(
+    run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, flag: str, mode: str
+) -> None:
+    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+    def out_of_reach(conn_id: str) -> None:
+        raise RuntimeError("the secrets backend is away")
+
+    monkeypatch.setattr(AimlBillingHook, "get_connection", out_of_reach)
+    sandbox.set_balance(0)
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold=1, poke_interval=0.2, timeout=0.5, {MODES[mode]}, {flag})")
+    assert run.state() == ("skipped" if flag == "never_fail=True" else "failed")
+    assert ("No balance that clears within" in run.log) is (flag == "silent_fail=True")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mended_key_counts_at_the_next_poke(
+    run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    mended = sandbox.connection()
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", mended.replace(sandbox.key, "an-expired-key"))
+    threading.Timer(0.8, monkeypatch.setenv, ["AIRFLOW_CONN_AIMLBILLING_DEFAULT", mended]).start()
+    run = run_dag(
+        f"BalanceSensor(task_id='gate', threshold=1, poke_interval=0.3, timeout=20, silent_fail=True, {MODES[mode]})"
+    )
+    assert run.state() == "success"

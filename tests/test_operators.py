@@ -177,6 +177,21 @@ def test_mapped_over_accounts(run_dag: Any, sandbox: Sandbox, monkeypatch: pytes
     assert [run.state(map_index=index) for index in range(2)] == ["failed", "success"]
 
 
+@pytest.mark.parametrize("gate", ["BalanceSensor", "BalanceCheckOperator"])
+def test_a_mapped_threshold_of_nothing_opens_no_gate(run_dag: Any, sandbox: Sandbox, gate: str) -> None:
+    """The account's own lowBalance would open it: a mapped task is made with what the XCom gave."""
+    run = run_dag(
+        f"@task\ndef prices():\n    return [None, 1]\n{gate}.partial(task_id='gate').expand(threshold=prices())"
+    )
+    assert [run.state(map_index=index) for index in range(2)] == ["failed", "success"]
+    assert "gave nothing" in run.log
+
+
+def test_mapped_accounts_without_thresholds_use_each_its_own_low_balance(run_dag: Any, sandbox: Sandbox) -> None:
+    run = run_dag("BalanceSensor.partial(task_id='gate').expand(aimlbilling_conn_id=['aimlbilling_default'])")
+    assert run.state(map_index=0) == "success"
+
+
 def test_a_threshold_from_an_xcom_of_nothing_opens_no_gate(run_dag: Any, sandbox: Sandbox) -> None:
     run = run_dag(
         "@task\ndef price():\n    return None\nBalanceSensor(task_id='gate', threshold=price(), timeout=1)",

@@ -105,6 +105,18 @@ def test_the_command_refuses_a_balance_that_is_no_money() -> None:
     assert "Write credits as" in run.stderr
 
 
+def test_it_can_be_stopped_before_it_was_started() -> None:
+    Sandbox(1).stop()
+
+
+def test_parts_of_a_credit_are_served_exactly(sandbox: Sandbox) -> None:
+    sandbox.set_balance("0.1 credits")
+    sandbox.top_up("0.2 credits")
+    request = urllib.request.Request(sandbox.url + "/v1/billing/balance", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert b'"balance": 0.3,' in answer.read()
+
+
 def test_a_refused_balance_leaves_no_port_open() -> None:
     with pytest.raises(AimlBillingThresholdError):
         Sandbox("-1")

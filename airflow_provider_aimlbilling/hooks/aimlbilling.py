@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from urllib3.util import Retry
 
 from airflow_provider_aimlbilling.answers import read_refusal, read_v1, read_v2
 from airflow_provider_aimlbilling.connection import EXTRAS, Settings, read_extra, wrong
-from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError, AimlBillingError
+from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError, AimlBillingError, AimlBillingUnavailable
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID, connection_form
 from airflow_provider_aimlbilling.transport import fetch, open_session
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_aimlbilling.balance import Balance
+
+# A longer Retry-After is not slept through inside a task; it is handed to whoever waits without holding a worker.
+LONGEST_NAP = 30.0  # seconds
 
 _READERS = {"v1": read_v1, "v2": read_v2}
 
@@ -70,7 +75,7 @@ class AimlBillingHook(BaseHook):
         try:
             return self._opened()[1]
         except AimlBillingError as error:
-            raise error.with_traceback(None) from None  # as in get_balance
+            raise error.with_traceback(None) from None  # for the reason that get_balance gives
 
     def _opened(self) -> tuple[Settings, requests.Session]:
         if self._open is not None:
@@ -91,7 +96,7 @@ class AimlBillingHook(BaseHook):
         settings = Settings.from_connection(connection)
         if self._open is None or self._open[0] != settings:
             self.close()
-            self._open = settings, open_session(settings, self.retries)
+            self._open = settings, open_session(settings)
         return self._open
 
     def connection_missing(self) -> AimlBillingConnectionError:
@@ -120,13 +125,21 @@ class AimlBillingHook(BaseHook):
         :raises AimlBillingAuthError: 401, or 403 for another reason than used-up credits.
         :raises AimlBillingContractError: JSON that is not what the API promises, a redirect, any other status.
         :raises AimlBillingUnavailable: no believable answer, also after the retries.
-        :raises InsufficientBalanceError: 403, and the API says that the account is out of credits.
+        :raises InsufficientBalanceError: the account is overdrawn, or 403 and the API says that it is out of credits.
         """
-        try:
-            return self._ask()
-        except AimlBillingError as error:
-            # Without the frames below this one: some logs print the locals of each frame, and there the key is a local.
-            raise error.with_traceback(None) from None
+        tries = Retry(total=self.retries, backoff_factor=0.5, backoff_jitter=0.5, backoff_max=LONGEST_NAP)
+        while True:
+            try:
+                return self._ask()
+            # Raised without the frames below: some logs print the locals of each frame, and there the key is a local.
+            except AimlBillingUnavailable as fault:
+                asked = fault.retry_after or 0.0
+                if not tries.total or asked > LONGEST_NAP:
+                    raise fault.with_traceback(None) from None
+            except AimlBillingError as error:
+                raise error.with_traceback(None) from None
+            tries = tries.increment()
+            time.sleep(max(asked, tries.get_backoff_time()))
 
     def _ask(self) -> Balance:
         settings, session = self._opened()

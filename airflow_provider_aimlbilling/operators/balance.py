@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_aimlbilling.balance import Balance, Gate, Verdict
+from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, Verdict, low_balance_decides
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 
@@ -49,17 +49,20 @@ class _GateOperator(BaseOperator):
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
 
-    def __init__(self, *, threshold: object = None, aimlbilling_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+    def __init__(
+        self, *, threshold: object = LEFT_OUT, aimlbilling_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.threshold = threshold
+        self.threshold = None if threshold is LEFT_OUT else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         # A template that renders to None must not silently fall back to the account's own lowBalance.
-        self._low_balance_decides = threshold is None
+        self._written = threshold
 
     def _decide(self, context: Context) -> Verdict:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
-        gate = Gate.for_threshold(self.threshold, low_balance_decides=self._low_balance_decides)
+        own = low_balance_decides(self._written, context["ti"].map_index)
+        gate = Gate.for_threshold(self.threshold, low_balance_decides=own)
         reading: Balance | InsufficientBalanceError
         try:
             reading = AimlBillingHook(self.aimlbilling_conn_id).get_balance()

@@ -19,8 +19,12 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_aimlbilling import exceptions
-from airflow_provider_aimlbilling.balance import Balance, Gate
-from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
+from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, low_balance_decides
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
+    AimlBillingError,
+    AimlBillingThresholdError,
+)
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.waiting import Waiting
 
@@ -66,7 +70,7 @@ class BalanceSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        threshold: object = None,
+        threshold: object = LEFT_OUT,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -74,12 +78,13 @@ class BalanceSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         if self.poke_interval <= 0:
             raise ValueError("poke_interval must be above 0 seconds: without a pause the API is asked without end.")
-        self.threshold = threshold
+        self.threshold = None if threshold is LEFT_OUT else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
         # A template that renders to None must not silently fall back to the account's own lowBalance.
-        self._low_balance_decides = threshold is None
-        self._retry_after: float | None = None
+        self._written = threshold
+        self._waiting: Waiting | None = None
+        self._not_before = 0.0  # time.monotonic() until which the API asked to be left in peace
 
     @cached_property
     def _hook(self) -> AimlBillingHook:
@@ -88,22 +93,23 @@ class BalanceSensor(BaseSensorOperator):
 
         return AimlBillingHook(self.aimlbilling_conn_id, retries=0)
 
-    @cached_property
-    def _waiting(self) -> Waiting:
-        return Waiting(self._gate, self.log, silent_fail=self.silent_fail)
-
-    @cached_property
-    def _gate(self) -> Gate:
-        return Gate.for_threshold(self.threshold, low_balance_decides=self._low_balance_decides)
+    def _begin(self, context: Context) -> Waiting:
+        own = low_balance_decides(self._written, getattr(context.get("ti"), "map_index", -1))
+        gate = Gate.for_threshold(self.threshold, low_balance_decides=own)
+        return Waiting(gate, self.log, silent_fail=self.silent_fail)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask once. Done when the balance clears; not done when it does not, or when nobody can say."""
+        self._waiting = self._waiting or self._begin(context)
+        if time.monotonic() < self._not_before:
+            return PokeReturnValue(False)
         reading: Balance | AimlBillingError
         try:
             reading = self._hook.get_balance()
         except AimlBillingError as error:
             reading = error
-        self._retry_after = getattr(reading, "retry_after", None)
+            self._hook.close()  # so that the next poke looks the connection up again: somebody may have mended it
+        self._not_before = time.monotonic() + (getattr(reading, "retry_after", None) or 0.0)
         verdict = self._waiting.look(reading)
         if verdict and verdict.clears and verdict.balance:
             return PokeReturnValue(True, verdict.balance.to_dict())
@@ -111,36 +117,44 @@ class BalanceSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker, or look once and defer."""
+        try:
+            self._waiting = self._begin(context)
+        except AimlBillingThresholdError as error:  # before anything is asked: no wait mends the DAG
+            self._end(error)
         if not self.deferrable:
             return self._wait_on_worker(context)
         deadline = time.time() + self.timeout
+        poked = PokeReturnValue(False)
         try:
             poked = self.poke(context)  # most gates are open: those never need the triggerer
-        except AimlBillingError as error:
-            self._end(error)
+        except Exception as error:
+            if not self.silent_fail:
+                self._end(error)
+            self.log.exception("The first poke failed; silent_fail waits on.")
         if poked:
             return poked.xcom_value
         now = time.time()
         if now >= deadline:
-            self._end(self._timed_out(self._waiting.story()))
+            self._end(self._timed_out(self._story()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
         until = datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds")
         every = f"every {self.poke_interval:g} s"
         pauses = "with growing pauses, on a poll of its own" if self.exponential_backoff else every
         self.log.info("The triggerer goes on asking, %s, until %s.", pauses, until)
-        threshold = self._gate.threshold
+        threshold = self._waiting.gate.threshold
         self.defer(
             trigger=BalanceTrigger(
                 aimlbilling_conn_id=self.aimlbilling_conn_id,
                 threshold=None if threshold is None else format(Decimal(threshold.credits), "f"),
                 poke_interval=self.poke_interval,
                 deadline=deadline,
-                next_poll_at=now + max(self.poke_interval, self._retry_after or 0.0),
+                next_poll_at=now + max(self.poke_interval, self._not_before - time.monotonic()),
                 exponential_backoff=self.exponential_backoff,
                 max_wait=self.max_wait.total_seconds() if self.max_wait else None,
                 silent_fail=self.silent_fail,
                 last_seen=self._waiting.seen,
+                last_fault=self._waiting.fault,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=deadline - now + 2 * self.poke_interval) + SLACK,
@@ -188,22 +202,22 @@ class BalanceSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout:
-            self._end(self._timed_out(self._waiting.story()))
+            self._end(self._timed_out(self._story()))
         except AirflowSkipException as skip:
             # Raised by BaseSensorOperator for one of the flags: without a cause it is soft_fail after a time-out.
-            cause = skip.__cause__
-            self._end(cause if isinstance(cause, Exception) else self._timed_out(self._waiting.story()))
+            self._end(skip.__cause__ or self._timed_out(self._story()))
 
     def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
         pause: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        if self._retry_after is None:
-            return pause
-        return max(pause, min(self._retry_after, self.timeout - run_duration()))
+        return max(pause, min(self._not_before - time.monotonic(), self.timeout - run_duration()))
+
+    def _story(self) -> str:
+        return self._waiting.story() if self._waiting else ""
 
     def _timed_out(self, story: str) -> AirflowSensorTimeout:
         return AirflowSensorTimeout(f"No balance that clears within {self.timeout:g} seconds. {story}")
 
-    def _end(self, error: Exception) -> NoReturn:
+    def _end(self, error: BaseException) -> NoReturn:
         """End without success, as the flags ask. One place for all modes."""
         if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
             raise AirflowSkipException(str(error)) from None

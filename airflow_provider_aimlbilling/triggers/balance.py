@@ -21,7 +21,7 @@ from airflow.triggers import base
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_aimlbilling.balance import Amount, Balance, Gate
-from airflow_provider_aimlbilling.exceptions import AimlBillingError
+from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.waiting import Waiting
 
@@ -44,7 +44,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     - ``timeout``: with ``message``;
     - ``failed``: with ``error`` (name of a class in ``exceptions``) and ``message``.
 
-    On Airflow 3.3 all waiting triggers of one connection and interval share one poll; on older versions each polls.
+    On Airflow 3.3 all triggers of one connection and interval that wait in one triggerer share one poll; on older
+    versions each polls.
 
     :param aimlbilling_conn_id: id of the Airflow connection. The key itself is never part of a trigger.
     :param threshold: as :meth:`Amount.parse` reads it; ``None`` leaves it to the account's own ``lowBalance``.
@@ -55,6 +56,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     :param max_wait: seconds that the grown time is limited to.
     :param silent_fail: log errors and wait on.
     :param last_seen: what the worker's poke said of the balance, for the message of a time-out.
+    :param last_fault: what kept the worker's poke from seeing the balance, for the same.
     """
 
     # BaseEventTrigger turns this off, being made for watchers; a deferred task needs it.
@@ -71,6 +73,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         max_wait: float | None = None,
         silent_fail: bool = False,
         last_seen: str = "",
+        last_fault: str = "",
     ) -> None:
         super().__init__()
         self.aimlbilling_conn_id = aimlbilling_conn_id
@@ -82,6 +85,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         self.max_wait = max_wait
         self.silent_fail = silent_fail
         self.last_seen = last_seen
+        self.last_fault = last_fault
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow stores to make this trigger anew. Nothing in it is secret."""
@@ -97,6 +101,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
                 "max_wait": self.max_wait,
                 "silent_fail": self.silent_fail,
                 "last_seen": self.last_seen,
+                "last_fault": self.last_fault,
             },
         )
 
@@ -137,7 +142,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
     async def _wait(self, readings: AsyncIterator[Any]) -> dict[str, Any]:
         gate = Gate(None if self.threshold is None else Amount.parse(self.threshold))
-        waiting = Waiting(gate, self.log, silent_fail=self.silent_fail, seen=self.last_seen)
+        waiting = Waiting(gate, self.log, silent_fail=self.silent_fail)
+        waiting.seen, waiting.fault = self.last_seen, self.last_fault
         async for reading in readings:
             verdict = None if reading is None else waiting.look(reading)
             if verdict and verdict.clears and verdict.balance:
@@ -148,11 +154,11 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
     def _growing_waits(self) -> Iterator[float]:
         """Double the wait with each poll, spread by up to as much again, and land the last poll on the deadline."""
-        wait = self.poke_interval
+        wait, longest = self.poke_interval, max(self.poke_interval, LONGEST_WAIT)
         while True:
-            spread = min(wait * random.uniform(1, 2), self.max_wait or LONGEST_WAIT)  # noqa: S311 - no secret
+            spread = min(wait * random.uniform(1, 2), self.max_wait or longest)  # noqa: S311 - no secret
             yield min(spread, max(self.deadline - time.time(), self.poke_interval))
-            wait = min(wait * 2, LONGEST_WAIT)
+            wait = min(wait * 2, longest)
 
 
 def _failed(error: AimlBillingError) -> dict[str, Any]:
@@ -169,13 +175,17 @@ async def _readings(
     :param tick: seconds after which a long wait yields ``None``, so that deadlines are kept also then.
     """
     hook = AimlBillingHook(conn_id, retries=0)
+    found = False
     try:
         while True:
             while (left := next_poll_at - time.time()) > 0:
                 await asyncio.sleep(min(left, tick))
                 if left > tick:
                     yield None
-            reading = await _read(hook)
+            # Looked up for each poll: a key that was mended or rotated meanwhile counts at once.
+            fault = await _look_up(hook, found)
+            found = found or fault is None
+            reading = fault or await _ask(hook)
             yield reading
             retry_after = getattr(reading, "retry_after", None) or 0.0
             next_poll_at = time.time() + max(next(waits), retry_after)
@@ -183,16 +193,29 @@ async def _readings(
         hook.close()
 
 
-async def _read(hook: AimlBillingHook) -> Balance | AimlBillingError:
+async def _look_up(hook: AimlBillingHook, found: bool) -> AimlBillingError | None:
     try:
-        # Looked up for each poll: a key that was mended or rotated meanwhile counts at once.
         hook.use_connection(await get_async_connection(hook.aimlbilling_conn_id))
-        # One thread for one poll, in place of a second, asynchronous client.
-        return await asyncio.to_thread(hook.get_balance)
-    except AirflowNotFoundException:
-        return hook.connection_missing()
     except AimlBillingError as error:
         return error
     except Exception as fault:  # noqa: BLE001 - a poll must not raise
-        # Not our text, so it may hold anything: only its type leaves.
+        # What was there a moment ago is more likely out of reach than gone, and a shared poll speaks for many gates.
+        # Of texts that are not ours only the type leaves: they may hold anything.
+        if found:
+            return AimlBillingUnavailable(
+                f"The connection {hook.aimlbilling_conn_id!r} cannot be looked up ({type(fault).__name__})."
+            )
+        if isinstance(fault, AirflowNotFoundException):
+            return hook.connection_missing()
+        return AimlBillingError(f"Looking up the connection broke with {type(fault).__name__}.")
+    return None
+
+
+async def _ask(hook: AimlBillingHook) -> Balance | AimlBillingError:
+    try:
+        # One thread for one poll, in place of a second, asynchronous client.
+        return await asyncio.to_thread(hook.get_balance)
+    except AimlBillingError as error:
+        return error
+    except Exception as fault:  # noqa: BLE001 - a poll must not raise
         return AimlBillingError(f"The poll of the balance broke with {type(fault).__name__}.")
