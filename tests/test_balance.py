@@ -62,7 +62,6 @@ def test_amount_reads(value: object, credits: object) -> None:
             "1_000",
         ),
         *(
-            "2.50",
             "{{ params.threshold }}",
             "None",
             b"5",
