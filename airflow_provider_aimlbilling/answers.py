@@ -147,7 +147,8 @@ def read_refusal(answer: Answer, settings: Settings) -> AimlBillingError:
     where = f"{settings.base_url} answered {status}{said}."
     if status == 401:
         return AimlBillingAuthError(
-            f"{where} The key was refused: put a working key into the connection's password (API Key in the form)."
+            f"{where} The key was refused: put a working key into the password of the connection {settings.conn_id!r} "
+            "(API Key in the form)."
         )
     if status == 403 and "out of credits" in message.lower():
         return InsufficientBalanceError(f"{where} The account is out of credits: top it up.")
@@ -183,13 +184,16 @@ def _vendor_words(body: bytes, key: str) -> tuple[str, str]:
     message, request_id = (
         text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
     )
-    said = f" ({_without_key(message[:200], key)})" if message else ""
-    return said + (f" [requestId {_without_key(request_id[:64], key)}]" if request_id else ""), message
+    said = [_without_key(message[:200], key)] if message else []
+    said += [f"requestId {_without_key(request_id[:64], key)}"] if request_id else []
+    return f" ({'; '.join(said)})" if said else "", message
 
 
 def _without_key(text: str, key: str) -> str:
     """Make text from outside fit to print: one line, nothing unprintable, no run of four characters of the key."""
-    text = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    # No square brackets either: Airflow's command line takes them for markup, and swallows what is in them.
+    text = " ".join(text.split()).translate({ord("["): "(", ord("]"): ")"})
+    text = "".join(char for char in text if char.isprintable())
     hidden = [False] * len(text)
     run = min(4, len(key))
     for start in range(len(text) - run + 1):

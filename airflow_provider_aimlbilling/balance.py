@@ -33,6 +33,8 @@ _THRESHOLD_FORMS = "Write credits as 5000000 or '5000000 credits', dollars as '2
 _CREDITS_TEXT = re.compile(r"(\d{1,30})(?:\s*credits?)?|(\d{1,30}\.\d{1,20})\s*credits?", re.ASCII | re.IGNORECASE)
 _USD_TEXT = re.compile(r"(?:\$\s*(\d{1,30}(?:\.\d{1,20})?)|(\d{1,30}(?:\.\d{1,20})?)\s*USD)", re.ASCII | re.IGNORECASE)
 
+_NO_UNIT = re.compile(r"\d+\.\d+", re.ASCII)
+
 Number = int | Decimal
 
 _TEXTS = ("last_updated", "auto_debit_status", "status", "status_explanation")
@@ -114,6 +116,8 @@ class Amount:
         hint = ""
         if isinstance(value, str) and "{{" in value:
             hint = " This is a template that was not rendered: pass it straight to the operator's threshold."
+        elif isinstance(value, str) and _NO_UNIT.fullmatch(value.strip()):
+            hint = f" It has no unit. Did you mean '{value.strip()} USD'?"
         elif value is None or value == "None":
             hint = " The template or XCom that should give it gave nothing."
         raise AimlBillingThresholdError(f"{shown} is no amount of money.{hint} {_THRESHOLD_FORMS}")

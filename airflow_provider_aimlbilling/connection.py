@@ -30,6 +30,7 @@ _ROUTES = {
 class Settings:
     """What a connection says, checked. ``timeout`` is in seconds."""
 
+    conn_id: str
     key: str = field(repr=False)
     base_url: str
     timeout: float
@@ -47,6 +48,7 @@ class Settings:
         if api_version not in _ROUTES:
             raise wrong(connection, f"api_version in its extra is {api_version[:20]!r}; set it to 'v1' or 'v2'")
         return cls(
+            conn_id=connection.conn_id,
             key=_key(connection),
             base_url=_base_url(connection) or _ROUTES[api_version][0],
             timeout=_timeout(connection, extra.get("timeout")),

@@ -101,7 +101,7 @@ _CAUSES = {
     "ReadTimeout": "the answer timed out",
     "ReadTimeoutError": "the answer timed out",
     "NameResolutionError": "its name does not resolve",
-    "NewConnectionError": "nobody answers there",
+    "NewConnectionError": "cannot connect",
     "SSLError": "TLS failed (certificate or protocol)",
     "ProxyError": "the proxy failed",
     "ProtocolError": "the connection broke off",

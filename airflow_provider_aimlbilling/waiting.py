@@ -48,7 +48,7 @@ class Waiting:
             self.fault = str(error)
             # By kind, not by text: the text holds the API's request id, another one each time.
             if self._changed("fault", type(error), getattr(error, "status", None)):
-                self._log.warning("The gate waits on: %s", error)
+                self._log.warning("The gate still waits. The last poll failed: %s", error)
             return None
         known = bool(self.seen) and not self.fault
         self.seen, self.fault = verdict.reason, ""

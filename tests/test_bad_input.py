@@ -153,7 +153,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "404": ({"status": 404}, CONTRACT, "api_version"),
     "410": ({"status": 410}, CONTRACT, "api_version"),
     "418 with html": ({"status": 418, "body": b"<h1>teapot"}, CONTRACT, "answered 418."),
-    "401": ({"status": 401}, e.AimlBillingAuthError, "put a working key into the connection's password"),
+    "401": ({"status": 401}, e.AimlBillingAuthError, "put a working key into the password of the connection"),
     "403 of another meaning": (
         {"status": 403, "message": "Not with this key"},
         e.AimlBillingAuthError,
@@ -221,7 +221,7 @@ def test_v2_overdrawn(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None
 
 
 def test_name_that_does_not_resolve_and_port_where_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for host, says in {"https://billing.invalid": "does not resolve", "http://127.0.0.1:9": "nobody answers"}.items():
+    for host, says in {"https://billing.invalid": "does not resolve", "http://127.0.0.1:9": "cannot connect"}.items():
         monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", json.dumps(GOOD | {"host": host}))
         with pytest.raises(UNAVAILABLE, match=says):
             AimlBillingHook(retries=0).get_balance()

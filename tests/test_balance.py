@@ -85,6 +85,8 @@ def test_amount_names_the_unrendered_template_and_the_empty_xcom() -> None:
         Amount.parse("{{ var.value.threshold }}")
     with pytest.raises(AimlBillingThresholdError, match="gave nothing"):
         Amount.parse("None")
+    with pytest.raises(AimlBillingThresholdError, match=r"Did you mean '2\.50 USD'"):
+        Amount.parse("2.50")
 
 
 @pytest.mark.parametrize(

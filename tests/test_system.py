@@ -128,7 +128,7 @@ def test_no_log_event_xcom_or_template_of_a_run_with_faults_holds_the_key(
     # Looked at last, so that the search below has something to find in each place.
     logs = [path for path in deployment.home.rglob("*") if path.suffix == ".log" and path.is_file()]
     told = "".join(path.read_text(errors="replace") for path in logs)
-    assert "put a working key into the connection's password" in told
+    assert "put a working key into the password of the connection" in told
     assert "Paste the key again" in told
     assert "missing 994,000,000 credits" in told
     leaks = [path for path in [*logs, *deployment.home.glob("airflow.db*")] if KEY.encode() in path.read_bytes()]

@@ -158,8 +158,8 @@ def test_faults_make_one_log_line_a_change(sandbox: Sandbox, caplog: pytest.LogC
         asyncio.run(story())
     lines = [record.getMessage() for record in caplog.records if record.name == "gate"]
     assert [line[:15] for line in lines] == [
-        *("The gate waits:", "The gate waits ", "The gate waits "),
-        *("The gate waits:", "The gate waits ", "The gate opens:"),
+        *("The gate waits:", "The gate still ", "The gate still "),
+        *("The gate waits:", "The gate still ", "The gate opens:"),
     ], lines
     assert len(sandbox.requests) > 10
 

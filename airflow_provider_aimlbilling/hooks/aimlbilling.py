@@ -156,7 +156,7 @@ class AimlBillingHook(BaseHook):
                 raise wrong(
                     connection,
                     f"its extra holds {', '.join(map(repr, unknown))[:100]}; "
-                    f"only {' and '.join(EXTRAS)} are known: remove it or mend the spelling",
+                    f"only {' and '.join(EXTRAS)} are known: remove it, or correct its spelling",
                 )
             message = f"The key works. The account holds {self.get_balance().amount}."
         except AirflowNotFoundException:

@@ -215,7 +215,7 @@ class BalanceSensor(BaseSensorOperator):
         return self._waiting.story() if self._waiting else ""
 
     def _timed_out(self, story: str) -> AirflowSensorTimeout:
-        return AirflowSensorTimeout(f"No balance that clears within {self.timeout:g} seconds. {story}")
+        return AirflowSensorTimeout(f"The balance did not clear within {self.timeout:g} seconds. {story}")
 
     def _end(self, error: BaseException) -> NoReturn:
         """End without success, as the flags ask. One place for all modes."""
