@@ -7,6 +7,7 @@ from typing import Any
 from airflow_provider_aimlbilling.balance import Balance, Gate, Verdict
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingError,
+    AimlBillingThresholdError,
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
@@ -38,17 +39,13 @@ class Waiting:
 
         :raises AimlBillingError: the reading itself, or what is wrong with the threshold, where waiting is hopeless.
         """
+        if isinstance(reading, AimlBillingError) and not isinstance(reading, InsufficientBalanceError):
+            self._bear(reading)
+            return None
         try:
-            if isinstance(reading, AimlBillingError) and not isinstance(reading, InsufficientBalanceError):
-                raise reading
             verdict = self.gate.decide(reading)
-        except AimlBillingError as error:
-            if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
-                raise
-            self.fault = str(error)
-            # By kind, not by text: the text holds the API's request id, another one each time.
-            if self._changed("fault", type(error), getattr(error, "status", None)):
-                self._log.warning("The gate still waits. The last poll failed: %s", error)
+        except AimlBillingThresholdError as error:
+            self._bear(error)
             return None
         known = bool(self.seen) and not self.fault
         self.seen, self.fault = verdict.reason, ""
@@ -57,6 +54,15 @@ class Waiting:
         elif self._changed("waits") and not known:
             self._log.info("The gate waits: %s.", verdict.reason)
         return verdict
+
+    def _bear(self, error: AimlBillingError) -> None:
+        """Raise the error, or wait on and say so."""
+        if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
+            raise error
+        self.fault = str(error)
+        # By kind, not by text: the text holds the API's request id, another one each time.
+        if self._changed("fault", type(error), getattr(error, "status", None)):
+            self._log.warning("The gate still waits. The last poll failed: %s", error)
 
     def story(self) -> str:
         """Tell the last balance and, where the wait ended in one, the last fault."""
