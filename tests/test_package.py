@@ -118,6 +118,13 @@ def test_a_dag_file_does_not_load_requests_or_the_hook(module: str) -> None:
     assert f"{PACKAGE}.triggers.balance" not in extra
 
 
+@pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow 2 has no airflow.sdk to measure from")
+def test_the_sensor_adds_few_modules_to_airflow() -> None:
+    extra = loaded(f"import {PACKAGE}.sensors.balance", "from airflow.sdk import DAG")
+    assert f"{PACKAGE}.sensors.balance" in extra
+    assert len(extra) <= 15, sorted(extra)
+
+
 def test_the_package_itself_imports_nothing() -> None:
     assert loaded(f"import {PACKAGE}", "") == {PACKAGE}
 
