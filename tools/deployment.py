@@ -44,8 +44,10 @@ class Deployment:
         self.version = _run([python, "-c", "from importlib.metadata import version as v; print(v('apache-airflow'))"])
         self.url = f"http://127.0.0.1:{self.port}"
         self.old = self.version.startswith("2.")
+        # Airflow 2 starts its tasks by the name of its command.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
-        self.env = inherited | self._settings(home, dags) | dict(env or {})
+        path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        self.env = inherited | path | self._settings(home, dags) | dict(env or {})
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def _settings(self, home: Path, dags: Path) -> dict[str, str]:
