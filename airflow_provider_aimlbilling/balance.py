@@ -253,16 +253,6 @@ class _LeftOut:
 LEFT_OUT = _LeftOut()
 
 
-def low_balance_decides(threshold: object, map_index: int | None) -> bool:
-    """
-    Say whether a threshold as it stood in the DAG leaves the decision to the account's own ``lowBalance``.
-
-    :param threshold: what the operator was made with, before templates were rendered.
-    :param map_index: of the task. A mapped one is made with what an XCom gave: there ``None`` was never written down.
-    """
-    return threshold is LEFT_OUT or (threshold is None and (map_index is None or map_index < 0))
-
-
 @dataclass(frozen=True)
 class Gate:
     """
@@ -275,16 +265,19 @@ class Gate:
     threshold: Amount | None = None
 
     @classmethod
-    def for_threshold(cls, threshold: object, *, low_balance_decides: bool) -> Gate:
+    def for_threshold(cls, threshold: object, *, written: object, map_index: int | None) -> Gate:
         """
-        Make the gate for a threshold as a DAG gives it.
+        Make the gate for a threshold as a task has it.
 
-        :param threshold: as :meth:`Amount.parse` reads it.
-        :param low_balance_decides: whether ``None`` is meant: the DAG names no threshold. Otherwise ``None`` is a
-            template or an XCom that gave nothing.
-        :raises AimlBillingThresholdError: if the threshold is no sum of money.
+        :param threshold: as :meth:`Amount.parse` reads it, after templates were rendered.
+        :param written: what the operator was made with: ``LEFT_OUT`` or ``None`` leave it to ``lowBalance``.
+        :param map_index: of the task. A mapped one is made with what an XCom gave: there ``None`` was never written.
+        :raises AimlBillingThresholdError: if the threshold is no sum of money, or a template or XCom gave nothing.
         """
-        return cls(None if threshold is None and low_balance_decides else Amount.parse(threshold))
+        mapped = map_index is not None and map_index >= 0
+        if threshold is None and (written is LEFT_OUT or (written is None and not mapped)):
+            return cls()
+        return cls(Amount.parse(threshold))
 
     def decide(self, reading: Balance | InsufficientBalanceError) -> Verdict:
         """
@@ -307,7 +300,12 @@ class Gate:
             # Both must agree: an answer that contradicts itself opens nothing.
             clears = not reading.low_balance and reading.amount >= threshold
             asked = "the account's own low-balance threshold"
-        relation = "clears" if clears else "is below"
+        if clears:
+            relation = "clears"
+        elif reading.amount < threshold:
+            relation = "is below"
+        else:
+            relation = "is called low by the API, against its own figures and"
         verdict = Verdict(clears, f"balance {reading.amount} {relation} {asked} {threshold}", threshold, reading)
         if verdict.shortfall:
             verdict = replace(verdict, reason=f"{verdict.reason}, missing {verdict.shortfall}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aimlbilling.balance import MAX_CREDITS, Amount, Balance, Gate
+from airflow_provider_aimlbilling.balance import LEFT_OUT, MAX_CREDITS, Amount, Balance, Gate
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingThresholdError,
@@ -179,7 +179,9 @@ def test_whole_dollars_are_not_written_in_powers_of_ten() -> None:
 
 def test_an_answer_that_contradicts_itself_opens_nothing() -> None:
     assert not Gate().decide(Balance(0, False, 10_000)).clears
-    assert not Gate().decide(Balance(20_000, True, 10_000)).clears
+    called_low = Gate().decide(Balance(20_000, True, 10_000))
+    assert not called_low.clears
+    assert "is below" not in called_low.reason, "which would be untrue"
 
 
 def test_out_of_credits_counts_as_below_with_no_figure_made_up() -> None:
@@ -200,6 +202,10 @@ def test_without_a_threshold_low_balance_decides_and_v2_cannot() -> None:
 
 
 def test_a_threshold_that_rendered_to_none_does_not_fall_back_to_low_balance() -> None:
-    assert Gate.for_threshold(None, low_balance_decides=True) == Gate()
-    with pytest.raises(AimlBillingThresholdError, match="gave nothing"):
-        Gate.for_threshold(None, low_balance_decides=False)
+    for written, map_index in ((LEFT_OUT, -1), (LEFT_OUT, 3), (None, -1), (None, None)):
+        assert Gate.for_threshold(None, written=written, map_index=map_index) == Gate()
+    for written, map_index in (("{{ x }}", -1), (None, 0)):
+        with pytest.raises(AimlBillingThresholdError, match="gave nothing"):
+            Gate.for_threshold(None, written=written, map_index=map_index)
+    late = Gate.for_threshold("1 USD", written=LEFT_OUT, map_index=-1)
+    assert late == Gate(Amount(2_000_000)), "one that was set on the task after it was made counts"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, Verdict, low_balance_decides
+from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, Verdict
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 
@@ -61,8 +61,7 @@ class _GateOperator(BaseOperator):
     def _decide(self, context: Context) -> Verdict:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
-        own = low_balance_decides(self._written, context["ti"].map_index)
-        gate = Gate.for_threshold(self.threshold, low_balance_decides=own)
+        gate = Gate.for_threshold(self.threshold, written=self._written, map_index=context["ti"].map_index)
         reading: Balance | InsufficientBalanceError
         try:
             reading = AimlBillingHook(self.aimlbilling_conn_id).get_balance()

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_aimlbilling import exceptions
-from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, low_balance_decides
+from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingError,
@@ -94,8 +94,8 @@ class BalanceSensor(BaseSensorOperator):
         return AimlBillingHook(self.aimlbilling_conn_id, retries=0)
 
     def _begin(self, context: Context) -> Waiting:
-        own = low_balance_decides(self._written, getattr(context.get("ti"), "map_index", -1))
-        gate = Gate.for_threshold(self.threshold, low_balance_decides=own)
+        map_index = getattr(context.get("ti"), "map_index", None)
+        gate = Gate.for_threshold(self.threshold, written=self._written, map_index=map_index)
         return Waiting(gate, self.log, silent_fail=self.silent_fail)
 
     def poke(self, context: Context) -> PokeReturnValue:
