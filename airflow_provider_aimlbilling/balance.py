@@ -18,6 +18,7 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingThresholdError,
     InsufficientBalanceError,
 )
+from airflow_provider_aimlbilling.left_out import LEFT_OUT
 
 CREDITS_PER_USD = 2_000_000
 
@@ -241,16 +242,6 @@ class Verdict:
             "shortfall_credits": _json_number(self.shortfall.credits if self.shortfall else None),
             "balance": self.balance.to_dict() if self.balance else None,
         }
-
-
-class _LeftOut:
-    """The default of a threshold, to tell one that was left out from one that is ``None``."""
-
-    def __repr__(self) -> str:
-        return "None"
-
-
-LEFT_OUT = _LeftOut()
 
 
 @dataclass(frozen=True)

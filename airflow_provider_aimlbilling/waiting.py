@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from airflow_provider_aimlbilling.balance import Balance, Gate, Verdict
@@ -11,6 +12,20 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
+
+# Time beyond the gate's own deadline before Airflow's deferral time-out steps in. That one is for a triggerer that is
+# gone: it knows no balance and, on some versions, no soft_fail.
+SLACK = timedelta(minutes=5)
+
+
+def deferral_timeout(timeout: float, poke_interval: float) -> timedelta:
+    """
+    Give Airflow's deferral time-out for a gate.
+
+    :param timeout: seconds that the gate waits.
+    :param poke_interval: seconds between two polls: a deadline is noticed with the poll that follows it.
+    """
+    return timedelta(seconds=timeout + 2 * poke_interval) + SLACK
 
 
 class Waiting:

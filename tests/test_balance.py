@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aimlbilling.balance import LEFT_OUT, MAX_CREDITS, Amount, Balance, Gate
+from airflow_provider_aimlbilling.balance import MAX_CREDITS, Amount, Balance, Gate
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingThresholdError,
     InsufficientBalanceError,
 )
+from airflow_provider_aimlbilling.left_out import LEFT_OUT
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
+import sys
 import time
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,9 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, Ai
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from tls import over_tls
 
 try:
     from airflow.triggers.shared_stream import SharedStreamManager
@@ -184,26 +191,47 @@ def test_what_differs_in_connection_or_interval_is_not_shared() -> None:
     assert trigger(exponential_backoff=True).shared_stream_key() is None
 
 
-@pytest.mark.skipif(SharedStreamManager is None, reason="Airflow before 3.3 shares no streams")
-def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
+class Airflow:
+    """Runs triggers as the triggerer of Airflow 3.3 does: those that can share a stream share it."""
+
+    def __init__(self) -> None:
+        self.manager = SharedStreamManager()
+
+    async def fire(self, number: int, gate: BalanceTrigger) -> dict[str, Any]:
+        key = gate.shared_stream_key()
+        if key is None:
+            return await fire(gate)
+        stream = self.manager.subscribe(trigger_id=number, trigger=gate, key=key)
+        try:
+            async for event in gate.filter_shared_stream(stream):
+                return event.payload
+        finally:
+            await self.manager.unsubscribe(number, key)
+        raise AssertionError
+
+
+class OlderAirflow:
+    """Runs triggers as older versions do: each by itself."""
+
+    async def fire(self, number: int, gate: BalanceTrigger) -> dict[str, Any]:
+        return await fire(gate)
+
+
+TRIGGERERS = [OlderAirflow] if SharedStreamManager is None else [Airflow, OlderAirflow]
+
+
+@pytest.fixture(params=TRIGGERERS, ids=lambda kind: kind.__name__)
+def triggerer(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+def test_two_hundred_gates_share_one_poll(sandbox: Sandbox, triggerer: Any) -> None:
     """Requests count intervals, not gates; one gate's end disturbs no other; the poll ends with the last."""
     sandbox.set_balance(0)
 
     async def wait() -> tuple[list[dict[str, Any]], int]:
-        manager = SharedStreamManager()
         gates = [trigger(threshold=str(1 + number % 2 * 1_000_000), poke_interval=0.5) for number in range(200)]
-
-        async def one(number: int, gate: BalanceTrigger) -> dict[str, Any]:
-            key = gate.shared_stream_key()
-            stream = manager.subscribe(trigger_id=number, trigger=gate, key=key)
-            try:
-                async for event in gate.filter_shared_stream(stream):
-                    return event.payload
-            finally:
-                await manager.unsubscribe(number, key)
-            raise AssertionError
-
-        tasks = [asyncio.ensure_future(one(number, gate)) for number, gate in enumerate(gates)]
+        tasks = [asyncio.ensure_future(triggerer.fire(number, gate)) for number, gate in enumerate(gates)]
         await asyncio.sleep(2.2)
         sandbox.set_balance(1)
         await asyncio.wait(tasks[::2])
@@ -220,6 +248,110 @@ def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
     assert {event["status"] for event in events} == {"cleared"}
     assert requests <= 10
     assert sandbox.connections <= 3, "one kept connection, and anew after each 500"
+
+
+def test_gates_that_differ_never_read_each_others_figures(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, triggerer: Any
+) -> None:
+    """Other keys, hosts, versions and intervals are other polls."""
+    sandbox.set_balance(0)
+    with Sandbox("100 USD", key="another-key-0123") as rich:
+        monkeypatch.setenv("AIRFLOW_CONN_RICH", rich.connection())
+        monkeypatch.setenv("AIRFLOW_CONN_RICH_V2", rich.connection(api_version="v2"))
+        monkeypatch.setenv("AIRFLOW_CONN_REFUSED", json.dumps(json.loads(rich.connection()) | {"password": "expired"}))
+        differ: list[dict[str, Any]] = [
+            {"deadline": time.time() + 1.5},
+            {"deadline": time.time() + 1.5, "poke_interval": 0.3},
+            {"aimlbilling_conn_id": "rich"},
+            {"aimlbilling_conn_id": "rich_v2"},
+            {"aimlbilling_conn_id": "refused"},
+        ]
+
+        async def wait() -> list[dict[str, Any]]:
+            return await asyncio.gather(*(triggerer.fire(n, trigger(**changes)) for n, changes in enumerate(differ)))
+
+        events = asyncio.run(wait())
+        assert {request.path for request in rich.requests} == {"/v1/billing/balance", "/v2/billing"}
+    assert [event["status"] for event in events] == ["timeout", "timeout", "cleared", "cleared", "failed"]
+
+
+def test_a_gate_that_is_cancelled_disturbs_no_other(sandbox: Sandbox, triggerer: Any) -> None:
+    """Also the one that began the poll."""
+    sandbox.set_balance(0)
+
+    async def wait() -> list[dict[str, Any]]:
+        tasks = [asyncio.ensure_future(triggerer.fire(number, trigger())) for number in range(3)]
+        await asyncio.sleep(0.5)
+        tasks.pop(0).cancel()
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in tasks)
+        sandbox.set_balance("2 USD")
+        return await asyncio.gather(*tasks)
+
+    assert [event["status"] for event in asyncio.run(wait())] == ["cleared", "cleared"]
+
+
+def test_a_second_wait_in_another_loop_polls_anew(sandbox: Sandbox, triggerer: Any) -> None:
+    for _ in range(2):
+        assert asyncio.run(triggerer.fire(0, trigger()))["status"] == "cleared"
+    assert len(sandbox.requests) == 2
+
+
+FAULTS = {
+    "refused": {"status": 401},
+    "too many": {"status": 429},
+    "asked for patience": {"status": 429, "retry_after": 1},
+    "broken": {"status": 500},
+    "hanging": {"delay": 0.5},
+    "no JSON": {"body": b"<html>"},
+    "reset": {"reset": True},
+}
+
+
+@pytest.mark.parametrize("row", FAULTS)
+def test_no_fault_makes_more_than_one_request_an_interval(sandbox: Sandbox, triggerer: Any, row: str) -> None:
+    """Fifty gates that wait on through anything (silent_fail) ask no more often than one, and keep Retry-After."""
+    sandbox.fail(**FAULTS[row])
+    interval, lasts = 0.25, 4.0
+
+    async def wait() -> list[dict[str, Any]]:
+        gates = [
+            trigger(poke_interval=interval, deadline=time.time() + lasts, silent_fail=True, threshold="9000000")
+            for _ in range(50)
+        ]
+        return await asyncio.gather(*(triggerer.fire(number, gate) for number, gate in enumerate(gates)))
+
+    events = asyncio.run(wait())
+    assert {event["status"] for event in events} == {"timeout"}
+    apart = [later.at - earlier.at for earlier, later in pairwise(sandbox.requests)]
+    assert len(apart) >= 2, "it went on asking"
+    assert min(apart) >= max(interval, FAULTS[row].get("retry_after", 0)) * 0.9
+
+
+@pytest.mark.parametrize("asked_by", ["hook", "trigger"])
+def test_a_poll_makes_nothing_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_by: str) -> None:
+    """One session, one connection and one CA bundle serve all polls of a hook and of a trigger, also over TLS."""
+    from airflow_provider_aimlbilling.hooks import aimlbilling
+
+    made: list[str] = []
+    load, open_session = ssl.SSLContext.load_verify_locations, aimlbilling.open_session
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *a, **k: made.append("bundle") or load(*a, **k))
+    monkeypatch.setattr(aimlbilling, "open_session", lambda *a: made.append("session") or open_session(*a))
+    account = Sandbox(0, key=KEY)
+    url = over_tls(account, tmp_path / "certificate.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate.pem"))
+    connection = json.loads(account.connection()) | {"host": url}
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", json.dumps(connection))
+    with account:
+        if asked_by == "hook":
+            hook = aimlbilling.AimlBillingHook()
+            for _ in range(10):
+                hook.get_balance()
+        else:
+            asyncio.run(fire(trigger(poke_interval=0.1, deadline=time.time() + 1.5)))
+        assert len(account.requests) >= 10
+        assert account.connections == 1
+    assert sorted(made) == ["bundle", "session"]
 
 
 EVENTS = {

@@ -63,6 +63,9 @@ class Deployment:
             "AIRFLOW__CORE__FERNET_KEY": "c2FuZGJveC1zYW5kYm94LXNhbmRib3gtc2FuZGJveC0=",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            # Or a second deployment on this machine would find them taken.
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -76,6 +79,8 @@ class Deployment:
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
                 "AIRFLOW__API__PORT": str(self.port),
                 "AIRFLOW__API__HOST": "127.0.0.1",
+                # With several, a server that is busy starting them takes them for dead and begins anew.
+                "AIRFLOW__API__WORKERS": "1",
                 "AIRFLOW__API__SECRET_KEY": "known to all processes of this deployment",
                 "AIRFLOW__API_AUTH__JWT_SECRET": "known to all processes of this deployment, and long enough to sign",
             }
@@ -182,11 +187,17 @@ class Deployment:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"} if token else {})
         return _answer(request)
 
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """Tell the REST API something, as an administrator."""
+        return self._post(path, body, {"Authorization": f"Bearer {self.token()}"})
+
     def token(self) -> str:
         """Log in to the REST API."""
-        body = json.dumps({"username": USER, "password": PASSWORD}).encode()
-        request = urllib.request.Request(f"{self.url}/auth/token", body, {"Content-Type": "application/json"})
-        return str(_answer(request)["access_token"])
+        return str(self._post("/auth/token", {"username": USER, "password": PASSWORD}, {})["access_token"])
+
+    def _post(self, path: str, body: Mapping[str, object], headers: Mapping[str, str]) -> Any:
+        headers = {"Content-Type": "application/json", **headers}
+        return _answer(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
 
 
 def _answer(request: urllib.request.Request) -> Any:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate, Verdict
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.left_out import LEFT_OUT
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_aimlbilling.balance import Balance, Verdict
+
+# What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
 
 
 class GetBalanceOperator(BaseOperator):
@@ -35,7 +39,6 @@ class GetBalanceOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask the API."""
-        # Imported by the task, not with the DAG file: the hook loads requests.
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         balance = AimlBillingHook(self.aimlbilling_conn_id).get_balance()
@@ -59,6 +62,7 @@ class _GateOperator(BaseOperator):
         self._written = threshold
 
     def _decide(self, context: Context) -> Verdict:
+        from airflow_provider_aimlbilling.balance import Gate
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         gate = Gate.for_threshold(self.threshold, written=self._written, map_index=context["ti"].map_index)

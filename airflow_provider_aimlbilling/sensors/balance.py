@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,23 +19,26 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_aimlbilling import exceptions
-from airflow_provider_aimlbilling.balance import LEFT_OUT, Balance, Gate
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingError,
     AimlBillingThresholdError,
 )
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.waiting import Waiting
+from airflow_provider_aimlbilling.left_out import LEFT_OUT
+from airflow_provider_aimlbilling.starting import OfInstance, literal, obstacle
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import StartTriggerArgs
 
+    from airflow_provider_aimlbilling.balance import Balance
     from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+    from airflow_provider_aimlbilling.waiting import Waiting
 
-# Time beyond the gate's own deadline before Airflow's deferral time-out steps in. That one is for a triggerer that is
-# gone: it knows no balance and, on some versions, no soft_fail.
-SLACK = timedelta(minutes=5)
+# What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
+
+_TRIGGER = "airflow_provider_aimlbilling.triggers.balance.BalanceTrigger"
 
 
 class BalanceSensor(BaseSensorOperator):
@@ -57,6 +60,10 @@ class BalanceSensor(BaseSensorOperator):
         decides, which only ``api_version`` v1 reports.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param deferrable: wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
+    :param start_from_trigger: with ``deferrable``, also start in the triggerer, and end there when the balance clears:
+        no worker at all. Airflow 3.3 and later. Where it cannot be honoured (a mapped task, a threshold from an XCom
+        or with macros, outlets, a callback on execution or success, …), the gate goes through a worker, and its log
+        says why.
     :raises AirflowSensorTimeout: after ``timeout`` seconds, with the last balance, the shortfall and the last fault.
     :raises AimlBillingConnectionError: the connection is missing or wrong.
     :raises AimlBillingThresholdError: the threshold is no sum of money.
@@ -66,6 +73,7 @@ class BalanceSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
+    _asked_to_start_from_trigger = False  # BaseOperator reads start_from_trigger before it is set
 
     def __init__(
         self,
@@ -73,6 +81,7 @@ class BalanceSensor(BaseSensorOperator):
         threshold: object = LEFT_OUT,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,17 +92,63 @@ class BalanceSensor(BaseSensorOperator):
         self.deferrable = deferrable
         # A template that renders to None must not silently fall back to the account's own lowBalance.
         self._written = threshold
+        self._conn_id_written = aimlbilling_conn_id
+        self._asked_to_start_from_trigger = start_from_trigger
         self._waiting: Waiting | None = None
         self._not_before = 0.0  # time.monotonic() until which the API asked to be left in peace
 
+    def _starts_from_trigger(self) -> bool:
+        return self._asked_to_start_from_trigger and not self._start_obstacle(self.threshold, self.aimlbilling_conn_id)
+
+    def _start_obstacle(self, threshold: object, conn_id: object, map_index: int | None = None) -> str | None:
+        if type(self) is not BalanceSensor:
+            return "a subclass may do more on a worker"
+        return obstacle(self, None if threshold is LEFT_OUT else threshold, conn_id, map_index)
+
+    def _start_trigger_args(self) -> StartTriggerArgs | None:
+        if not self._starts_from_trigger():
+            return None
+        from airflow.triggers.base import StartTriggerArgs
+
+        from airflow_provider_aimlbilling.waiting import deferral_timeout
+
+        return StartTriggerArgs(
+            trigger_cls=_TRIGGER,
+            trigger_kwargs={
+                "threshold": literal(self.threshold),
+                "aimlbilling_conn_id": self.aimlbilling_conn_id,
+                "deadline": None,
+                "end_from_trigger": True,
+                **self._pace(),
+            },
+            next_method="execute_complete",
+            timeout=deferral_timeout(self.timeout, self.poke_interval),
+        )
+
+    def _pace(self) -> dict[str, Any]:
+        """What the trigger must know of the flags, however it is started."""
+        return {
+            "poke_interval": self.poke_interval,
+            "exponential_backoff": self.exponential_backoff,
+            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
+            "silent_fail": self.silent_fail,
+        }
+
+    # What Airflow serializes.
+    start_from_trigger = OfInstance(False, _starts_from_trigger)
+    start_trigger_args = OfInstance(None, _start_trigger_args)
+
     @cached_property
     def _hook(self) -> AimlBillingHook:
-        # Imported by the task, not with the DAG file: the hook loads requests. The sensor's wait is the retry.
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
+        # The sensor's wait is the retry.
         return AimlBillingHook(self.aimlbilling_conn_id, retries=0)
 
     def _begin(self, context: Context) -> Waiting:
+        from airflow_provider_aimlbilling.balance import Gate
+        from airflow_provider_aimlbilling.waiting import Waiting
+
         map_index = getattr(context.get("ti"), "map_index", None)
         gate = Gate.for_threshold(self.threshold, written=self._written, map_index=map_index)
         return Waiting(gate, self.log, silent_fail=self.silent_fail)
@@ -117,6 +172,10 @@ class BalanceSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker, or look once and defer."""
+        if self._asked_to_start_from_trigger:
+            map_index = getattr(context.get("ti"), "map_index", None)
+            if why := self._start_obstacle(self._written, self._conn_id_written, map_index):
+                self.log.info("start_from_trigger has no effect here: %s.", why)
         try:
             self._waiting = self._begin(context)
         except AimlBillingThresholdError as error:  # before anything is asked: no wait mends the DAG
@@ -137,6 +196,7 @@ class BalanceSensor(BaseSensorOperator):
         if now >= deadline:
             self._end(self._timed_out(self._story()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+        from airflow_provider_aimlbilling.waiting import deferral_timeout
 
         until = datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds")
         every = f"every {self.poke_interval:g} s"
@@ -147,17 +207,14 @@ class BalanceSensor(BaseSensorOperator):
             trigger=BalanceTrigger(
                 aimlbilling_conn_id=self.aimlbilling_conn_id,
                 threshold=None if threshold is None else format(Decimal(threshold.credits), "f"),
-                poke_interval=self.poke_interval,
                 deadline=deadline,
                 next_poll_at=now + max(self.poke_interval, self._not_before - time.monotonic()),
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
-                silent_fail=self.silent_fail,
                 last_seen=self._waiting.seen,
                 last_fault=self._waiting.fault,
+                **self._pace(),
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=deadline - now + 2 * self.poke_interval) + SLACK,
+            timeout=deferral_timeout(deadline - now, self.poke_interval),
         )
 
     def execute_complete(self, context: Context, event: object = None) -> dict[str, Any]:
@@ -169,6 +226,8 @@ class BalanceSensor(BaseSensorOperator):
         event = event if isinstance(event, dict) else {"status": event}
         status, message = event.get("status"), event.get("message")
         if status == "cleared":
+            from airflow_provider_aimlbilling.balance import Balance
+
             return Balance.from_dict(event.get("balance")).to_dict()
         if status == "timeout" and isinstance(message, str):
             raise self._timed_out(message)

@@ -12,26 +12,27 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
 from contextlib import aclosing
+from datetime import datetime, timezone
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers import base
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_aimlbilling.balance import Amount, Balance, Gate
-from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
-from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-from airflow_provider_aimlbilling.waiting import Waiting
+from airflow_provider_aimlbilling.balance import Amount, Gate
+from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
+from airflow_provider_aimlbilling.polling import Reading, poll
+from airflow_provider_aimlbilling.shared_poll import shared
+from airflow_provider_aimlbilling.waiting import Waiting, deferral_timeout
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.providers.common.compat.sdk import Context
 
 # Airflow 3 has it, 2.11 does not. From 3.3 on its shared stream also serves deferred tasks.
 _Base: Any = getattr(base, "BaseEventTrigger", BaseTrigger)
 
 LONGEST_WAIT = 3600.0  # seconds that exponential backoff grows to where no max_wait is set
-
-# What one poll said. None: nothing was asked, but time has passed.
-Reading = Balance | AimlBillingError | None
 
 
 class BalanceTrigger(_Base):  # type: ignore[misc]
@@ -44,19 +45,22 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     - ``timeout``: with ``message``;
     - ``failed``: with ``error`` (name of a class in ``exceptions``) and ``message``.
 
-    On Airflow 3.3 all triggers of one connection and interval that wait in one triggerer share one poll; on older
-    versions each polls.
+    All triggers of one connection and interval that wait in one triggerer share one poll: by Airflow's own shared
+    streams from 3.3 on, else by :mod:`~airflow_provider_aimlbilling.shared_poll`.
 
     :param aimlbilling_conn_id: id of the Airflow connection. The key itself is never part of a trigger.
     :param threshold: as :meth:`Amount.parse` reads it; ``None`` leaves it to the account's own ``lowBalance``.
     :param poke_interval: seconds between two polls.
-    :param deadline: seconds since the epoch. Wall-clock, since a trigger may be resumed on another machine.
+    :param deadline: seconds since the epoch. Wall-clock, since a trigger may be resumed on another machine. ``None``
+        where the task started in the triggerer: then Airflow's deferral time-out tells it.
     :param next_poll_at: seconds since the epoch before which nothing is asked: the worker has only just asked.
     :param exponential_backoff: let the time between two polls grow. Such a trigger polls for itself.
     :param max_wait: seconds that the grown time is limited to.
     :param silent_fail: log errors and wait on.
     :param last_seen: what the worker's poke said of the balance, for the message of a time-out.
     :param last_fault: what kept the worker's poke from seeing the balance, for the same.
+    :param end_from_trigger: when the balance clears, push the XCom and end the task here. Every other end goes through
+        a worker, for the sake of flags, retries and callbacks.
     """
 
     # BaseEventTrigger turns this off, being made for watchers; a deferred task needs it.
@@ -67,13 +71,14 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         aimlbilling_conn_id: str,
         threshold: str | None,
         poke_interval: float,
-        deadline: float,
+        deadline: float | None,
         next_poll_at: float = 0.0,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
         silent_fail: bool = False,
         last_seen: str = "",
         last_fault: str = "",
+        end_from_trigger: bool = False,
     ) -> None:
         super().__init__()
         self.aimlbilling_conn_id = aimlbilling_conn_id
@@ -86,6 +91,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         self.silent_fail = silent_fail
         self.last_seen = last_seen
         self.last_fault = last_fault
+        self.end_from_trigger = end_from_trigger
+        self._unrendered: AimlBillingError | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow stores to make this trigger anew. Nothing in it is secret."""
@@ -102,30 +109,50 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
                 "silent_fail": self.silent_fail,
                 "last_seen": self.last_seen,
                 "last_fault": self.last_fault,
+                "end_from_trigger": self.end_from_trigger,
             },
         )
 
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Render what the DAG's author wrote, which Airflow asks for where the task starts in the triggerer."""
+        from jinja2 import StrictUndefined
+
+        written = (self.threshold, self.aimlbilling_conn_id)
+        try:
+            jinja_env = jinja_env or self.get_template_env()
+            # As on a worker. Airflow's triggerer is lenient: "{{ params.typo }}000" would come out as "000".
+            jinja_env.undefined = StrictUndefined
+            super().render_template_fields(context, jinja_env)
+        except Exception as fault:  # noqa: BLE001 - a trigger must not raise
+            self._unrendered = AimlBillingThresholdError(
+                f"One of the templates {written} cannot be rendered ({type(fault).__name__}). Correct it in the DAG."
+            )
+
     def shared_stream_key(self) -> Hashable | None:
         """Name the poll that this trigger can share: all that makes two polls differ, and nothing else."""
-        if self.exponential_backoff:
+        if self.exponential_backoff or self._unrendered:
             return None
         return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval)
 
     @classmethod
-    def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Reading]:
+    def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Reading, None]:
         """
         Poll for all triggers of one :meth:`shared_stream_key`.
 
         Of ``kwargs`` only ``next_poll_at`` is not in the key. It can but delay the group's first poll.
         """
         interval = kwargs["poke_interval"]
-        return _readings(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"])
+        return poll(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"])
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait on a poll of one's own: Airflow before 3.3, and exponential backoff."""
-        waits = self._growing_waits() if self.exponential_backoff else repeat(self.poke_interval)
-        own = _readings(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at)
-        async with aclosing(own) as readings:
+        """Wait where Airflow itself shares no stream: before 3.3, in ``dag.test()``, with exponential backoff."""
+        key = self.shared_stream_key()
+        if key is None:
+            waits = self._growing_waits()
+            polled = poll(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at)
+        else:
+            polled = shared(key, lambda: self.open_shared_stream(self.serialize()[1]))
+        async with aclosing(polled) as readings:
             async for event in self.filter_shared_stream(readings):
                 yield event
 
@@ -138,84 +165,89 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             # Not our text, so it may hold anything: only its type leaves.
             event = _failed(AimlBillingError(f"The wait for the balance broke with {type(fault).__name__}."))
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        if self.end_from_trigger and event["status"] == "cleared" and await self._pushed(event["balance"]):
+            yield base.TaskSuccessEvent()
+        else:
+            yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self, readings: AsyncIterator[Any]) -> dict[str, Any]:
+        if self._unrendered:
+            raise self._unrendered
         gate = Gate(None if self.threshold is None else Amount.parse(self.threshold))
         waiting = Waiting(gate, self.log, silent_fail=self.silent_fail)
         waiting.seen, waiting.fault = self.last_seen, self.last_fault
+        deadline = self.deadline = self._until()
+        if self.end_from_trigger and self.task_instance and self.task_instance.try_number > 1:
+            await self._forget_last_try()
         async for reading in readings:
             verdict = None if reading is None else waiting.look(reading)
             if verdict and verdict.clears and verdict.balance:
                 return {"status": "cleared", "balance": verdict.balance.to_dict()}
-            if time.time() >= self.deadline:
+            if time.time() >= deadline:
                 return {"status": "timeout", "message": waiting.story()}
         raise AimlBillingError("The poll of the balance ended by itself, which it must not.")
+
+    def _until(self) -> float:
+        """Give the deadline in seconds since the epoch, also where no worker has set one."""
+        if self.deadline is not None:
+            return self.deadline
+        given: datetime | None = getattr(self, "timeout_after", None)  # set by the triggerer, kept over its restarts
+        if given is None:
+            raise AimlBillingError("Airflow named no time-out. Leave start_from_trigger out on this version.")
+        until = given.replace(tzinfo=given.tzinfo or timezone.utc) - deferral_timeout(0, self.poke_interval)
+        self.log.info("No worker: the triggerer asks from the start, until %s.", until.isoformat(timespec="seconds"))
+        return until.timestamp()
+
+    async def _forget_last_try(self) -> None:
+        """Delete the XCom of an earlier try, as Airflow does when a worker starts a task."""
+        ti = self.task_instance
+        try:
+            from airflow.sdk.execution_time.xcom import XCom
+
+            await asyncio.to_thread(
+                XCom.delete,
+                key="return_value",
+                task_id=ti.task_id,
+                dag_id=ti.dag_id,
+                run_id=ti.run_id,
+                map_index=ti.map_index,
+            )
+        except Exception as fault:  # noqa: BLE001 - a trigger must not raise
+            self.log.debug("No XCom of an earlier try was deleted (%s).", type(fault).__name__)
+
+    async def _pushed(self, balance: dict[str, Any]) -> bool:
+        """Push the XCom from here; ``False`` where a worker has to."""
+        task, ti = self.task, self.task_instance
+        if task is None:  # the DAG was changed meanwhile, and no longer starts this gate here
+            return False
+        if not task.do_xcom_push:
+            return True
+        try:
+            from airflow.sdk.execution_time.xcom import XCom
+
+            # Not as TaskSuccessEvent(xcoms=…), which stores JSON as text.
+            await XCom.aset(
+                key="return_value",
+                value=balance,
+                dag_id=ti.dag_id,
+                task_id=ti.task_id,
+                run_id=ti.run_id,
+                map_index=ti.map_index,
+            )
+        except Exception as fault:  # noqa: BLE001 - a trigger must not raise
+            self.log.warning("The triggerer cannot push the XCom (%s): a worker ends this.", type(fault).__name__)
+            return False
+        return True
 
     def _growing_waits(self) -> Iterator[float]:
         """Double the wait with each poll, spread by up to as much again, and land the last poll on the deadline."""
         wait, longest = self.poke_interval, max(self.poke_interval, LONGEST_WAIT)
+        deadline = self.deadline or 0.0
         while True:
             spread = min(wait * random.uniform(1, 2), self.max_wait or longest)  # noqa: S311 - no secret
-            yield min(spread, max(self.deadline - time.time(), self.poke_interval))
+            yield min(spread, max(deadline - time.time(), self.poke_interval))
             wait = min(wait * 2, longest)
 
 
 def _failed(error: AimlBillingError) -> dict[str, Any]:
     return {"status": "failed", "error": type(error).__name__, "message": str(error)}
-
-
-async def _readings(
-    conn_id: str, waits: Iterator[float], tick: float, next_poll_at: float
-) -> AsyncGenerator[Reading, None]:
-    """
-    Poll for ever. Yields faults as values and never raises.
-
-    :param waits: seconds before each further poll; an API that asks for more by Retry-After gets it.
-    :param tick: seconds after which a long wait yields ``None``, so that deadlines are kept also then.
-    """
-    hook = AimlBillingHook(conn_id, retries=0)
-    found = False
-    try:
-        while True:
-            while (left := next_poll_at - time.time()) > 0:
-                await asyncio.sleep(min(left, tick))
-                if left > tick:
-                    yield None
-            # Looked up for each poll: a key that was mended or rotated meanwhile counts at once.
-            fault = await _look_up(hook, found)
-            found = found or fault is None
-            reading = fault or await _ask(hook)
-            yield reading
-            retry_after = getattr(reading, "retry_after", None) or 0.0
-            next_poll_at = time.time() + max(next(waits), retry_after)
-    finally:
-        hook.close()
-
-
-async def _look_up(hook: AimlBillingHook, found: bool) -> AimlBillingError | None:
-    try:
-        hook.use_connection(await get_async_connection(hook.aimlbilling_conn_id))
-    except AimlBillingError as error:
-        return error
-    except Exception as fault:  # noqa: BLE001 - a poll must not raise
-        # What was there a moment ago is more likely out of reach than gone, and a shared poll speaks for many gates.
-        # Of texts that are not ours only the type leaves: they may hold anything.
-        if found:
-            return AimlBillingUnavailable(
-                f"The connection {hook.aimlbilling_conn_id!r} cannot be looked up ({type(fault).__name__})."
-            )
-        if isinstance(fault, AirflowNotFoundException):
-            return hook.connection_missing()
-        return AimlBillingError(f"Looking up the connection broke with {type(fault).__name__}.")
-    return None
-
-
-async def _ask(hook: AimlBillingHook) -> Balance | AimlBillingError:
-    try:
-        # One thread for one poll, in place of a second, asynchronous client.
-        return await asyncio.to_thread(hook.get_balance)
-    except AimlBillingError as error:
-        return error
-    except Exception as fault:  # noqa: BLE001 - a poll must not raise
-        return AimlBillingError(f"The poll of the balance broke with {type(fault).__name__}.")

@@ -1,0 +1,75 @@
+"""What a gate adds to the cold load of a DAG file, and its import to an interpreter that has Airflow's SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from peers import PEERS, dag_file
+from report import Table
+
+HERE = Path(__file__).parent
+
+# A fresh interpreter with what a DAG processor has loaded, in which one file is then loaded.
+LOAD = """
+import json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, task
+import psutil
+memory = psutil.Process().memory_info().rss
+modules = set(sys.modules)
+began = time.perf_counter()
+bag = DagBag(sys.argv[1])
+took = time.perf_counter() - began
+assert len(bag.dags) == 1 and not bag.import_errors, bag.import_errors
+added = set(sys.modules) - modules
+print(json.dumps({"ms": took * 1e3, "modules": len(added), "mb": (psutil.Process().memory_info().rss - memory) / 1e6}))
+"""
+
+BARE = """
+from airflow.providers.common.compat.sdk import BaseSensorOperator
+class BareSensor(BaseSensorOperator):
+    pass
+"""
+
+
+def run(repeats: int) -> list[Table]:
+    """Load each file in turn, so that whatever else the machine does falls on all alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        files = {"a DAG file without a gate": dag_file(None, [1])}
+        bare = dag_file(None, [1]).replace("for gates", f"{BARE}for gates", 1)
+        files["a bare sensor class"] = bare.replace("            None", "            BareSensor(task_id=name)")
+        files |= {peer: dag_file(peer, [1]) for peer in PEERS if not peer.startswith("bound")}
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in files}
+        for number, source in enumerate(files.values()):
+            (home / f"dag_{number}.py").write_text(source)
+        env = os.environ | {
+            "AIRFLOW_HOME": folder,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "PYTHONPATH": str(HERE),
+            "BILLING_URL": "",
+            "BILLING_KEY": "",
+        }
+        for repeat in range(repeats + 1):
+            for number, name in enumerate(files):
+                command = [sys.executable, "-c", LOAD, home / f"dag_{number}.py"]
+                out = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+                if repeat:  # the first round writes the byte code
+                    found[name].append(json.loads(out.strip().splitlines()[-1]))
+    empty = found["a DAG file without a gate"]
+    table = Table(
+        "parse",
+        "Cold load of a DAG file with one gate, in a fresh interpreter that has Airflow's SDK loaded.",
+        ["load, ms", "added to an empty file, ms", "modules added", "memory added, MB"],
+    )
+    for name, runs in found.items():
+        added = [one["ms"] - other["ms"] for one, other in zip(runs, empty, strict=True)]
+        more = [one["modules"] - other["modules"] for one, other in zip(runs, empty, strict=True)]
+        memory = [one["mb"] - other["mb"] for one, other in zip(runs, empty, strict=True)]
+        table.add(name, [one["ms"] for one in runs], added, more, memory)
+    return [table]
