@@ -183,6 +183,12 @@ def test_gates_without_a_worker(deployment: Deployment, account: Sandbox) -> Non
         assert (xcom is None) if task == "no_xcom" else (xcom["balance"] in (1_980_000, 2_000_000)), task
     if can:  # a gate that is cleared and waits again must not go on showing what opened it before
         account.set_balance(0)
+        # Or the scheduler may call the run ended after it was cleared, and never look at it again.
+        deployment.wait_for(
+            "the run to end",
+            lambda: deployment.query("select 1 from dag_run where run_id = ? and state = 'success'", run),
+            seconds=60,
+        )
         cleared = {"dry_run": False, "dag_run_id": run, "task_ids": ["literal"], "reset_dag_runs": True}
         deployment.post("/api/v2/dags/no_worker/clearTaskInstances", cleared | {"only_failed": False})
         deployment.wait_for(

@@ -146,7 +146,8 @@ class Deployment:
         deadline = time.monotonic() + seconds
         while not (result := done()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"Waited {seconds:g} s in vain for {what}; see {self.home}/*.log")
+                found = self.query("select run_id, task_id, map_index, state, try_number from task_instance")
+                raise TimeoutError(f"Waited {seconds:g} s in vain for {what}; see {self.home}/*.log. Found: {found}")
             time.sleep(0.5)
         return result
 

@@ -200,24 +200,16 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
     async def _forget_last_try(self) -> None:
         """Delete the XCom of an earlier try, as Airflow does when a worker starts a task."""
-        ti = self.task_instance
         try:
             from airflow.sdk.execution_time.xcom import XCom
 
-            await asyncio.to_thread(
-                XCom.delete,
-                key="return_value",
-                task_id=ti.task_id,
-                dag_id=ti.dag_id,
-                run_id=ti.run_id,
-                map_index=ti.map_index,
-            )
+            await asyncio.to_thread(XCom.delete, **self._xcom())
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
-            self.log.debug("No XCom of an earlier try was deleted (%s).", type(fault).__name__)
+            self.log.warning("The XCom of an earlier try is still there (%s).", type(fault).__name__)
 
     async def _pushed(self, balance: dict[str, Any]) -> bool:
         """Push the XCom from here; ``False`` where a worker has to."""
-        task, ti = self.task, self.task_instance
+        task = self.task
         if task is None:  # the DAG was changed meanwhile, and no longer starts this gate here
             return False
         if not task.do_xcom_push:
@@ -226,18 +218,16 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
             from airflow.sdk.execution_time.xcom import XCom
 
             # Not as TaskSuccessEvent(xcoms=…), which stores JSON as text.
-            await XCom.aset(
-                key="return_value",
-                value=balance,
-                dag_id=ti.dag_id,
-                task_id=ti.task_id,
-                run_id=ti.run_id,
-                map_index=ti.map_index,
-            )
+            await XCom.aset(value=balance, **self._xcom())
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             self.log.warning("The triggerer cannot push the XCom (%s): a worker ends this.", type(fault).__name__)
             return False
         return True
+
+    def _xcom(self) -> dict[str, Any]:
+        ti = self.task_instance
+        names = ("dag_id", "task_id", "run_id", "map_index")
+        return {"key": "return_value", **{name: getattr(ti, name) for name in names}}
 
     def _growing_waits(self) -> Iterator[float]:
         """Double the wait with each poll, spread by up to as much again, and land the last poll on the deadline."""
