@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import cached_property
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import (
@@ -134,6 +135,53 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class KeyLimit:
+    """
+    What the API key in hand may spend in a period, which may be less than the account holds.
+
+    :param period: ``day``, ``week`` or ``month`` (beginning at 00:00 UTC), or ``no_reset``.
+    :param limit: credits that it may spend in a period.
+    :param spent: credits that it has spent in this one. Charges land late, so it may be more.
+    """
+
+    period: str
+    limit: Number
+    spent: Number
+
+    @property
+    def remaining(self) -> Amount:
+        """What the key may still spend."""
+        left = EXACT.subtract(Decimal(self.limit), Decimal(self.spent))
+        return Amount(max(left, Decimal(0)))
+
+    def __str__(self) -> str:
+        of_period = "in all" if self.period == "no_reset" else f"this {self.period}"
+        return f"limit {Amount(self.limit)} {of_period}, spent {Amount(self.spent)}"
+
+
+@dataclass(frozen=True)
+class TopUp:
+    """
+    The account's auto top-up.
+
+    :param is_enabled: whether it is on.
+    :param threshold: credits below which the account is topped up; ``None`` where it is off.
+    :param amount: credits that are bought then; ``None`` where it is off.
+    :param stuck_for: seconds for which it should have paid, and did not; ``None`` where that is not so.
+    """
+
+    is_enabled: bool
+    threshold: Number | None = None
+    amount: Number | None = None
+    stuck_for: float | None = None
+
+    def __str__(self) -> str:
+        if self.threshold is None or self.amount is None:
+            return "auto top-up is off"
+        return f"auto top-up is on, and buys {Amount(self.amount)} below {Amount(self.threshold)}"
+
+
+@dataclass(frozen=True)
 class Balance:
     """
     What the account holds now, under the API's own names in snake_case.
@@ -147,6 +195,8 @@ class Balance:
     :param auto_debit_status: whether the plan tops itself up, in the API's words.
     :param status: state of the plan, in the API's words.
     :param status_explanation: the same at more length.
+    :param key_limit: what the key may spend; ``None`` where it has no limit, or nobody asked.
+    :param top_up: the auto top-up; ``None`` where nobody asked.
     """
 
     balance: Number
@@ -156,8 +206,15 @@ class Balance:
     auto_debit_status: str | None = None
     status: str | None = None
     status_explanation: str | None = None
+    key_limit: KeyLimit | None = None
+    top_up: TopUp | None = None
 
-    @property
+    @cached_property  # one reading is shown to thousands of waiting gates
+    def available(self) -> Amount:
+        """What can be spent: the balance, or what the key may still spend where that is less."""
+        return min(self.amount, self.key_limit.remaining) if self.key_limit else self.amount
+
+    @cached_property
     def amount(self) -> Amount:
         """The balance as an :class:`Amount`."""
         return Amount(self.balance)
@@ -173,11 +230,18 @@ class Balance:
 
         Credits are ``int`` (decimal text should the API ever give a part of a credit), ``balance_usd`` is decimal text.
         """
-        return asdict(self) | {
+        data = asdict(self) | {
             "balance": _json_number(self.balance),
             "balance_usd": _dollars(self.balance_usd),
             "low_balance_threshold": _json_number(self.low_balance_threshold),
         }
+        # Only where they were asked for.
+        for name, numbers in (("key_limit", ("limit", "spent")), ("top_up", ("threshold", "amount"))):
+            if data[name] is None:
+                del data[name]
+            else:
+                data[name] |= {number: _json_number(data[name][number]) for number in numbers}
+        return data
 
     @classmethod
     def from_dict(cls, data: object) -> Balance:
@@ -198,8 +262,31 @@ class Balance:
             balance=_kept_credits(data, "balance"),
             low_balance=data.get("low_balance"),
             low_balance_threshold=None if low is None else _kept_credits(data, "low_balance_threshold"),
+            key_limit=_kept_key_limit(data.get("key_limit")),
+            top_up=_kept_top_up(data.get("top_up")),
             **texts,
         )
+
+
+def _kept_key_limit(kept: object) -> KeyLimit | None:
+    if kept is None:
+        return None
+    if not isinstance(kept, Mapping) or not isinstance(kept.get("period"), str):
+        raise AimlBillingContractError("The field key_limit of the balance is not what this version wrote.")
+    return KeyLimit(kept["period"], _kept_credits(kept, "limit"), _kept_credits(kept, "spent"))
+
+
+def _kept_top_up(kept: object) -> TopUp | None:
+    if kept is None:
+        return None
+    if not isinstance(kept, Mapping) or not isinstance(kept.get("is_enabled"), bool):
+        raise AimlBillingContractError("The field top_up of the balance is not what this version wrote.")
+    if not kept["is_enabled"]:
+        return TopUp(is_enabled=False)
+    stuck = kept.get("stuck_for")
+    if isinstance(stuck, bool) or not isinstance(stuck, int | float | None):
+        raise AimlBillingContractError("The field stuck_for of the balance is no number of seconds.")
+    return TopUp(True, _kept_credits(kept, "threshold"), _kept_credits(kept, "amount"), stuck)
 
 
 def _kept_credits(data: Mapping[Any, Any], name: str) -> Number:
@@ -216,30 +303,71 @@ class Verdict:
     What the rule said of one reading.
 
     :param clears: whether the gate opens.
-    :param reason: why, in words for the person on call, with both units.
-    :param threshold: what the balance had to reach; ``None`` where the API alone decided.
-    :param balance: what the account held; ``None`` where the API only said that it is out of credits.
+    :param threshold: what had to be there; ``None`` where the API alone decided.
+    :param reading: what was seen: the balance, or the API's refusal for want of credits.
+    :param of_account: whether the threshold is the account's own ``lowBalance`` mark.
     """
 
     clears: bool
-    reason: str
     threshold: Amount | None
-    balance: Balance | None
+    reading: Balance | InsufficientBalanceError
+    of_account: bool = False
+
+    @property
+    def balance(self) -> Balance | None:
+        """What the account held; ``None`` where the API only said that it is out of credits."""
+        return self.reading if isinstance(self.reading, Balance) else None
+
+    @property
+    def reason(self) -> str:
+        """Why, in words for the person on call, with both units."""
+        seen = self.balance
+        if seen is None or self.threshold is None:
+            return str(self.reading)
+        what = f"balance {seen.amount}"
+        if seen.key_limit and seen.available < seen.amount:
+            what = f"what the key may still spend, {seen.available} ({seen.key_limit}; {what})"
+        if self.clears:
+            relation = "clears"
+        elif seen.available < self.threshold:
+            relation = "is below"
+        else:
+            relation = "is called low by the API, against its own figures and"
+        asked = "the account's own low-balance threshold" if self.of_account else "threshold"
+        missing = f", missing {self.shortfall}" if self.shortfall else ""
+        return f"{what} {relation} {asked} {self.threshold}{missing}"
+
+    @property
+    def available(self) -> Amount | None:
+        """What could be spent; ``None`` where that is unknown."""
+        return self.balance.available if self.balance else None
+
+    @property
+    def short_of(self) -> str | None:
+        """What was short: the ``balance``, the ``key_limit``, or ``both``."""
+        seen = self.balance
+        if self.clears or seen is None or self.threshold is None or seen.key_limit is None:
+            return None if self.clears else "balance"
+        if seen.key_limit.remaining >= self.threshold:
+            return "balance"
+        return "both" if seen.amount < self.threshold else "key_limit"
 
     @property
     def shortfall(self) -> Amount | None:
-        """Threshold minus balance where that is positive; ``None`` where nothing is short or a figure is unknown."""
-        if self.threshold is None or self.balance is None or self.balance.amount >= self.threshold:
+        """Threshold minus available, where that is positive; ``None`` where nothing is short or a figure is unknown."""
+        if self.threshold is None or self.available is None or self.available >= self.threshold:
             return None
-        return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.balance.balance)))
+        return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.available.credits)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give a plain JSON dictionary: ``clears``, ``reason``, both sums in credits, and the whole balance."""
+        """Give a plain JSON dictionary: ``clears``, ``reason``, the sums in credits, and the whole balance."""
         return {
             "clears": self.clears,
             "reason": self.reason,
             "threshold_credits": _json_number(self.threshold.credits if self.threshold else None),
+            "available_credits": _json_number(self.available.credits if self.available else None),
             "shortfall_credits": _json_number(self.shortfall.credits if self.shortfall else None),
+            "short_of": self.short_of,
             "balance": self.balance.to_dict() if self.balance else None,
         }
 
@@ -278,26 +406,15 @@ class Gate:
         :raises AimlBillingThresholdError: if there is no threshold and the reading has no ``lowBalance`` (v2).
         """
         if isinstance(reading, InsufficientBalanceError):
-            return Verdict(False, str(reading), self.threshold, None)
+            return Verdict(False, self.threshold, reading)
         if self.threshold is not None:
-            threshold, clears, asked = self.threshold, reading.amount >= self.threshold, "threshold"
-        elif reading.low_balance is None or reading.low_balance_threshold is None:
+            return Verdict(reading.available >= self.threshold, self.threshold, reading)
+        if reading.low_balance is None or reading.low_balance_threshold is None:
             raise AimlBillingThresholdError(
                 "Without a threshold the account's own lowBalance decides, and api_version v2 does not report it. "
                 f"Set threshold=…, or api_version to v1 in the connection. {_THRESHOLD_FORMS}"
             )
-        else:
-            threshold = Amount(reading.low_balance_threshold)
-            # Both must agree: an answer that contradicts itself opens nothing.
-            clears = not reading.low_balance and reading.amount >= threshold
-            asked = "the account's own low-balance threshold"
-        if clears:
-            relation = "clears"
-        elif reading.amount < threshold:
-            relation = "is below"
-        else:
-            relation = "is called low by the API, against its own figures and"
-        verdict = Verdict(clears, f"balance {reading.amount} {relation} {asked} {threshold}", threshold, reading)
-        if verdict.shortfall:
-            verdict = replace(verdict, reason=f"{verdict.reason}, missing {verdict.shortfall}")
-        return verdict
+        mark = Amount(reading.low_balance_threshold)
+        # Both must agree: an answer that contradicts itself opens nothing.
+        clears = not reading.low_balance and reading.available >= mark
+        return Verdict(clears, mark, reading, of_account=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -17,12 +18,15 @@ from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 Reading = Balance | AimlBillingError | None
 
 
-async def poll(conn_id: str, waits: Iterator[float], tick: float, next_poll_at: float) -> AsyncGenerator[Reading, None]:
+async def poll(
+    conn_id: str, waits: Iterator[float], tick: float, next_poll_at: float, asked: Mapping[str, Any] | None = None
+) -> AsyncGenerator[Reading, None]:
     """
     Poll for ever. Yields faults as values and never raises.
 
     :param waits: seconds before each further poll; an API that asks for more by Retry-After gets it.
     :param tick: seconds after which a long wait yields ``None``, so that deadlines are kept also then.
+    :param asked: what is asked beside the balance, as the arguments of :meth:`AimlBillingHook.get_balance`.
     """
     hook = AimlBillingHook(conn_id, retries=0)
     found = False
@@ -35,7 +39,7 @@ async def poll(conn_id: str, waits: Iterator[float], tick: float, next_poll_at: 
             # Looked up for each poll: a key that was mended or rotated meanwhile counts at once.
             fault = await _look_up(hook, found)
             found = found or fault is None
-            reading = fault or await _ask(hook)
+            reading = fault or await _ask(hook, asked or {})
             yield reading
             retry_after = getattr(reading, "retry_after", None) or 0.0
             next_poll_at = time.time() + max(next(waits), retry_after)
@@ -61,10 +65,10 @@ async def _look_up(hook: AimlBillingHook, found: bool) -> AimlBillingError | Non
     return None
 
 
-async def _ask(hook: AimlBillingHook) -> Balance | AimlBillingError:
+async def _ask(hook: AimlBillingHook, asked: Mapping[str, Any]) -> Balance | AimlBillingError:
     try:
         # One thread for one poll, in place of a second, asynchronous client.
-        return await asyncio.to_thread(hook.get_balance)
+        return await asyncio.to_thread(hook.get_balance, **asked)
     except AimlBillingError as error:
         return error
     except Exception as fault:  # noqa: BLE001 - a poll must not raise

@@ -9,6 +9,7 @@ from airflow_provider_aimlbilling.balance import Balance, Gate, Verdict
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingError,
     AimlBillingThresholdError,
+    AimlBillingTopUpStuckError,
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
@@ -37,16 +38,26 @@ class Waiting:
     :param gate: the rule.
     :param log: a logger of any kind: where changes are told to the person on call.
     :param silent_fail: wait on after errors that waiting does not mend, too.
+    :param seen: where another process began to wait: what it saw last.
+    :param fault: what kept it from seeing since.
     """
 
-    def __init__(self, gate: Gate, log: Any, *, silent_fail: bool = False) -> None:
+    # There may be thousands, each for days.
+    __slots__ = ("_before", "_log", "_silent_fail", "_state", "fault", "gate", "verdict")
+
+    def __init__(self, gate: Gate, log: Any, *, silent_fail: bool = False, seen: str = "", fault: str = "") -> None:
         self.gate = gate
         self._log = log
         self._silent_fail = silent_fail
         self._state: tuple[object, ...] = ()
-        # What was seen last, and what has kept from seeing since; a wait that another process began is gone on with.
-        self.seen = ""
-        self.fault = ""
+        self._before = seen
+        self.fault = fault  # what has kept from seeing
+        self.verdict: Verdict | None = None  # the last one
+
+    @property
+    def seen(self) -> str:
+        """What was seen last, in words; empty where nothing was."""
+        return self.verdict.reason if self.verdict else self._before
 
     def look(self, reading: Balance | AimlBillingError) -> Verdict | None:
         """
@@ -62,12 +73,21 @@ class Waiting:
         except AimlBillingThresholdError as error:
             self._bear(error)
             return None
-        known = bool(self.seen) and not self.fault
-        self.seen, self.fault = verdict.reason, ""
+        known = bool(self.verdict or self._before) and not self.fault
+        self.fault, self.verdict = "", verdict
         if verdict.clears:
             self._log.info("The gate opens: %s.", verdict.reason)
+            return verdict
+        top_up = reading.top_up
+        if top_up and top_up.stuck_for is not None:
+            self._bear(
+                AimlBillingTopUpStuckError(
+                    f"Waiting is hopeless: {top_up}; for {top_up.stuck_for:g} seconds the balance was below that, and "
+                    f"the ledger shows no payment. Look at the means of payment. The gate waits for: {verdict.reason}."
+                )
+            )
         elif self._changed("waits") and not known:
-            self._log.info("The gate waits: %s.", verdict.reason)
+            self._log.info("The gate waits: %s.%s", verdict.reason, _prospects(reading))
         return verdict
 
     def _bear(self, error: AimlBillingError) -> None:
@@ -87,3 +107,11 @@ class Waiting:
     def _changed(self, *state: object) -> bool:
         changed, self._state = state != self._state, state
         return changed
+
+
+def _prospects(reading: Balance | InsufficientBalanceError) -> str:
+    """Say whether the account tops itself up, where that is known."""
+    if reading.top_up:
+        return f" Of itself: {reading.top_up}."
+    status = getattr(reading, "auto_debit_status", None)  # in the words of v1
+    return f" Auto top-up: {status[:40]}." if status else ""

@@ -21,6 +21,7 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 INTERVAL = 10.0  # seconds between two polls
 LASTS = 20.0  # seconds that are measured
+BOUND = "bound: one poll, no checks"
 
 
 def run(repeats: int, gates: list[int] | None = None) -> list[Table]:
@@ -30,7 +31,7 @@ def run(repeats: int, gates: list[int] | None = None) -> list[Table]:
         f"Triggers that wait in one event loop, a poll every {INTERVAL:g} s, measured for {LASTS:g} s.",
         ["triggers", "requests/s", "of a core", "lag of the loop, median ms", "longest, ms", "KB a trigger"],
     )
-    kinds = ["nothing", "BalanceTrigger", "BalanceTrigger before Airflow 3.3", "a usual trigger"]
+    kinds = ["nothing", "BalanceTrigger", "BalanceTrigger before Airflow 3.3", "a usual trigger", BOUND]
     with tempfile.TemporaryDirectory() as folder, Sandbox(0) as account:
         env = os.environ | connections(account) | {"AIRFLOW_HOME": folder, "PYTHONPATH": str(Path(__file__).parent)}
         for number in gates or [100, 1000, 5000]:
@@ -81,8 +82,14 @@ def _waits(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
     shared = SharedStreamManager()
 
     async def ours(number: int) -> None:
-        trigger = BalanceTrigger("aimlbilling_default", str(THRESHOLD), INTERVAL, time.time() + 3600)
-        if kind == "BalanceTrigger":  # as the triggerer of Airflow 3.3 runs it
+        trigger: Any
+        if kind == BOUND:
+            from bound import BoundTrigger
+
+            trigger = BoundTrigger(THRESHOLD, INTERVAL)
+        else:
+            trigger = BalanceTrigger("aimlbilling_default", str(THRESHOLD), INTERVAL, time.time() + 3600)
+        if kind != "BalanceTrigger before Airflow 3.3":  # as the triggerer of Airflow 3.3 runs it
             key = trigger.shared_stream_key()
             events = trigger.filter_shared_stream(shared.subscribe(trigger_id=number, trigger=trigger, key=key))
         else:

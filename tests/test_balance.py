@@ -169,7 +169,9 @@ def test_a_verdict_says_balance_threshold_and_shortfall_in_both_units() -> None:
         "clears": False,
         "reason": verdict.reason,
         "threshold_credits": 6_000_000,
+        "available_credits": 5_000_000,
         "shortfall_credits": 1_000_000,
+        "short_of": "balance",
         "balance": FULL.to_dict(),
     }
 

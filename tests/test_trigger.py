@@ -48,12 +48,15 @@ async def fire(waiting: BalanceTrigger) -> dict[str, Any]:
 
 
 def test_serialize_makes_the_same_trigger_again() -> None:
-    first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x")
+    more = {"respect_key_limit": True, "top_up_grace": 60.0}
+    first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x", **more)
     path, arguments = first.serialize()
     assert path == f"{BalanceTrigger.__module__}.{BalanceTrigger.__name__}"
     again = BalanceTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == first.serialize()
     assert set(arguments) == set(BalanceTrigger.__init__.__code__.co_varnames[1:]) - {"__class__"}
+    plain = set(trigger().serialize()[1])
+    assert not plain & set(more), "a triggerer of 0.1.0 does not know them"
 
 
 def test_cleared(sandbox: Sandbox) -> None:
@@ -146,13 +149,14 @@ def test_a_rotated_key_counts_at_the_next_poll(monkeypatch: pytest.MonkeyPatch, 
     assert asyncio.run(rotate())["status"] == "cleared"
 
 
-def test_faults_make_one_log_line_a_change(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+def test_faults_make_one_log_line_a_change(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sandbox.set_balance(0)
+    monkeypatch.setattr(BalanceTrigger, "_log", logging.getLogger("gate"))  # Airflow 3 logs past caplog
 
     async def story() -> None:
-        waiting = trigger()
-        waiting._log = logging.getLogger("gate")  # Airflow 3 logs past caplog
-        task = asyncio.ensure_future(fire(waiting))
+        task = asyncio.ensure_future(fire(trigger()))
         for change in ({"status": 500}, {"status": 429}, None, {"reset": True}):
             await asyncio.sleep(0.7)
             sandbox.mend() if change is None else sandbox.fail(**change)

@@ -26,6 +26,7 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.left_out import LEFT_OUT
+from airflow_provider_aimlbilling.links import BillingPageLink
 from airflow_provider_aimlbilling.starting import OfInstance, literal, obstacle
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class BalanceSensor(BaseSensorOperator):
         decides, which only ``api_version`` v1 reports.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param deferrable: wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
+    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
+    :param fail_if_topup_stuck: fail early where waiting is hopeless: auto top-up is on, the balance has been below its
+        mark for ``topup_grace``, and the ledger shows no payment since.
+    :param topup_grace: seconds that an auto top-up may take; an hour by default.
     :param start_from_trigger: with ``deferrable``, also start in the triggerer, and end there when the balance clears:
         no worker at all. Airflow 3.3 and later. Where it cannot be honoured (a mapped task, a threshold from an XCom
         or with macros, outlets, a callback on execution or success, …), the gate goes through a worker, and its log
@@ -68,11 +73,13 @@ class BalanceSensor(BaseSensorOperator):
     :raises AimlBillingConnectionError: the connection is missing or wrong.
     :raises AimlBillingThresholdError: the threshold is no sum of money.
     :raises AimlBillingAuthError: the API refused the key.
+    :raises AimlBillingTopUpStuckError: with ``fail_if_topup_stuck``.
     :raises AimlBillingContractError: the API's answer is not what it promises.
     """
 
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
+    operator_extra_links = (BillingPageLink(),)
     _asked_to_start_from_trigger = False  # BaseOperator reads start_from_trigger before it is set
 
     def __init__(
@@ -82,20 +89,35 @@ class BalanceSensor(BaseSensorOperator):
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
+        respect_key_limit: bool = False,
+        fail_if_topup_stuck: bool = False,
+        topup_grace: float = 3600,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if self.poke_interval <= 0:
             raise ValueError("poke_interval must be above 0 seconds: without a pause the API is asked without end.")
+        if topup_grace <= 0:
+            raise ValueError("topup_grace must be above 0 seconds: a payment takes its time.")
         self.threshold = None if threshold is LEFT_OUT else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
+        self.respect_key_limit = respect_key_limit
+        self.fail_if_topup_stuck = fail_if_topup_stuck
+        self.topup_grace = topup_grace
         # A template that renders to None must not silently fall back to the account's own lowBalance.
         self._written = threshold
         self._conn_id_written = aimlbilling_conn_id
         self._asked_to_start_from_trigger = start_from_trigger
         self._waiting: Waiting | None = None
         self._not_before = 0.0  # time.monotonic() until which the API asked to be left in peace
+
+    def _validate_start_from_trigger_kwargs(self) -> None:
+        """
+        Leave out Airflow's look for callables in the trigger's arguments, which has none to find.
+
+        It would work them out each time a DAG file is loaded, and not only where a DAG is serialized.
+        """
 
     def _starts_from_trigger(self) -> bool:
         return self._asked_to_start_from_trigger and not self._start_obstacle(self.threshold, self.aimlbilling_conn_id)
@@ -132,7 +154,14 @@ class BalanceSensor(BaseSensorOperator):
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
             "silent_fail": self.silent_fail,
+            **self._asked(),
         }
+
+    def _asked(self) -> dict[str, Any]:
+        """What is asked beside the balance."""
+        asked = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.topup_grace}
+        wanted = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.fail_if_topup_stuck}
+        return {name: value for name, value in asked.items() if wanted[name]}
 
     # What Airflow serializes.
     start_from_trigger = OfInstance(False, _starts_from_trigger)
@@ -160,7 +189,7 @@ class BalanceSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         reading: Balance | AimlBillingError
         try:
-            reading = self._hook.get_balance()
+            reading = self._hook.get_balance(**self._asked())
         except AimlBillingError as error:
             reading = error
             self._hook.close()  # so that the next poke looks the connection up again: somebody may have mended it
@@ -190,10 +219,13 @@ class BalanceSensor(BaseSensorOperator):
             if not self.silent_fail:
                 self._end(error)
             self.log.exception("The first poke failed; silent_fail waits on.")
+        verdict = self._last_verdict()
         if poked:
+            self._tell(context, verdict, clears=True)
             return poked.xcom_value
         now = time.time()
         if now >= deadline:
+            self._tell(context, verdict, clears=False)
             self._end(self._timed_out(self._story()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
         from airflow_provider_aimlbilling.waiting import deferral_timeout
@@ -202,6 +234,7 @@ class BalanceSensor(BaseSensorOperator):
         every = f"every {self.poke_interval:g} s"
         pauses = "with growing pauses, on a poll of its own" if self.exponential_backoff else every
         self.log.info("The triggerer goes on asking, %s, until %s.", pauses, until)
+        self._push_verdict(context, verdict)  # should the triggerer see no balance any more
         threshold = self._waiting.gate.threshold
         self.defer(
             trigger=BalanceTrigger(
@@ -228,8 +261,11 @@ class BalanceSensor(BaseSensorOperator):
         if status == "cleared":
             from airflow_provider_aimlbilling.balance import Balance
 
-            return Balance.from_dict(event.get("balance")).to_dict()
+            balance = Balance.from_dict(event.get("balance")).to_dict()
+            self._tell(context, event.get("verdict"), clears=True)
+            return balance
         if status == "timeout" and isinstance(message, str):
+            self._tell(context, event.get("verdict"), clears=False)
             raise self._timed_out(message)
         kind = getattr(exceptions, str(event.get("error")), None)
         if not (isinstance(kind, type) and issubclass(kind, AimlBillingError)):
@@ -254,17 +290,38 @@ class BalanceSensor(BaseSensorOperator):
                 raise
             # Airflow itself ended the deferral. Its versions share the words of the reason, but no exception for it.
             if "timeout" in str(error).lower():
+                self._tell(context, None, clears=False)
                 self._end(self._timed_out("The triggerer did not report; is one running?"))
             self._end(error)
 
     def _wait_on_worker(self, context: Context) -> Any:
         try:
-            return super().execute(context)
+            opened = super().execute(context)
         except AirflowSensorTimeout:
+            self._tell(context, self._last_verdict(), clears=False)
             self._end(self._timed_out(self._story()))
         except AirflowSkipException as skip:
+            if not isinstance(skip.__cause__, AimlBillingError):
+                self._tell(context, self._last_verdict(), clears=False)
             # Raised by BaseSensorOperator for one of the flags: without a cause it is soft_fail after a time-out.
             self._end(skip.__cause__ or self._timed_out(self._story()))
+        self._tell(context, self._last_verdict(), clears=True)
+        return opened
+
+    def _tell(self, context: Context, verdict: object, *, clears: bool) -> None:
+        """Let others see how the gate ended: by a verdict or by its time-out. Errors are neither."""
+        from airflow_provider_aimlbilling.metrics import count_decision
+
+        count_decision(self.aimlbilling_conn_id, clears=clears)
+        self._push_verdict(context, verdict)
+
+    def _last_verdict(self) -> dict[str, Any] | None:
+        verdict = self._waiting.verdict if self._waiting else None
+        return verdict.to_dict() if verdict else None
+
+    def _push_verdict(self, context: Context, verdict: object) -> None:
+        if self.do_xcom_push and isinstance(verdict, dict):
+            context["ti"].xcom_push(key="verdict", value=verdict)
 
     def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
         pause: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)

@@ -41,8 +41,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
     Fires exactly one event, a dictionary with ``status``:
 
-    - ``cleared``: with ``balance``, as :meth:`Balance.to_dict` gives it;
-    - ``timeout``: with ``message``;
+    - ``cleared``: with ``balance`` and ``verdict``, as :meth:`Balance.to_dict` and :meth:`Verdict.to_dict` give them;
+    - ``timeout``: with ``message``, and the last ``verdict`` if there was one;
     - ``failed``: with ``error`` (name of a class in ``exceptions``) and ``message``.
 
     All triggers of one connection and interval that wait in one triggerer share one poll: by Airflow's own shared
@@ -61,6 +61,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     :param last_fault: what kept the worker's poke from seeing the balance, for the same.
     :param end_from_trigger: when the balance clears, push the XCom and end the task here. Every other end goes through
         a worker, for the sake of flags, retries and callbacks.
+    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
+    :param top_up_grace: seconds after which an auto top-up that does not pay ends the wait; ``None`` for never.
     """
 
     # BaseEventTrigger turns this off, being made for watchers; a deferred task needs it.
@@ -79,6 +81,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         last_seen: str = "",
         last_fault: str = "",
         end_from_trigger: bool = False,
+        respect_key_limit: bool = False,
+        top_up_grace: float | None = None,
     ) -> None:
         super().__init__()
         self.aimlbilling_conn_id = aimlbilling_conn_id
@@ -92,6 +96,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         self.last_seen = last_seen
         self.last_fault = last_fault
         self.end_from_trigger = end_from_trigger
+        self.respect_key_limit = respect_key_limit
+        self.top_up_grace = top_up_grace
         self._unrendered: AimlBillingError | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -110,6 +116,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
                 "last_seen": self.last_seen,
                 "last_fault": self.last_fault,
                 "end_from_trigger": self.end_from_trigger,
+                # Only where they are set, so that a triggerer of version 0.1.0 can make a trigger of a newer worker's.
+                **{name: value for name, value in self._asked().items() if value},
             },
         )
 
@@ -132,7 +140,12 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         """Name the poll that this trigger can share: all that makes two polls differ, and nothing else."""
         if self.exponential_backoff or self._unrendered:
             return None
-        return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval)
+        asked = tuple(self._asked().items()) if any(self._asked().values()) else ()
+        return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval, *asked)
+
+    def _asked(self) -> dict[str, Any]:
+        """What is asked beside the balance."""
+        return {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.top_up_grace}
 
     @classmethod
     def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Reading, None]:
@@ -142,14 +155,15 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         Of ``kwargs`` only ``next_poll_at`` is not in the key. It can but delay the group's first poll.
         """
         interval = kwargs["poke_interval"]
-        return poll(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"])
+        asked = {name: kwargs.get(name) for name in ("respect_key_limit", "top_up_grace") if kwargs.get(name)}
+        return poll(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"], asked)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait where Airflow itself shares no stream: before 3.3, in ``dag.test()``, with exponential backoff."""
         key = self.shared_stream_key()
         if key is None:
             waits = self._growing_waits()
-            polled = poll(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at)
+            polled = poll(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at, self._asked())
         else:
             polled = shared(key, lambda: self.open_shared_stream(self.serialize()[1]))
         async with aclosing(polled) as readings:
@@ -174,17 +188,18 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         if self._unrendered:
             raise self._unrendered
         gate = Gate(None if self.threshold is None else Amount.parse(self.threshold))
-        waiting = Waiting(gate, self.log, silent_fail=self.silent_fail)
-        waiting.seen, waiting.fault = self.last_seen, self.last_fault
+        # The logger of the class: one of its own would nearly double what a waiting gate takes of memory.
+        waiting = Waiting(gate, self.logger(), silent_fail=self.silent_fail, seen=self.last_seen, fault=self.last_fault)
         deadline = self.deadline = self._until()
         if self.end_from_trigger and self.task_instance and self.task_instance.try_number > 1:
             await self._forget_last_try()
         async for reading in readings:
             verdict = None if reading is None else waiting.look(reading)
             if verdict and verdict.clears and verdict.balance:
-                return {"status": "cleared", "balance": verdict.balance.to_dict()}
+                return {"status": "cleared", "balance": verdict.balance.to_dict(), "verdict": verdict.to_dict()}
             if time.time() >= deadline:
-                return {"status": "timeout", "message": waiting.story()}
+                last = waiting.verdict.to_dict() if waiting.verdict else None
+                return {"status": "timeout", "message": waiting.story(), "verdict": last}
         raise AimlBillingError("The poll of the balance ended by itself, which it must not.")
 
     def _until(self) -> float:
@@ -195,7 +210,9 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         if given is None:
             raise AimlBillingError("Airflow named no time-out. Leave start_from_trigger out on this version.")
         until = given.replace(tzinfo=given.tzinfo or timezone.utc) - deferral_timeout(0, self.poke_interval)
-        self.log.info("No worker: the triggerer asks from the start, until %s.", until.isoformat(timespec="seconds"))
+        self.logger().info(
+            "No worker: the triggerer asks from the start, until %s.", until.isoformat(timespec="seconds")
+        )
         return until.timestamp()
 
     async def _forget_last_try(self) -> None:
@@ -203,7 +220,9 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         try:
             from airflow.sdk.execution_time.xcom import XCom
 
-            await asyncio.to_thread(XCom.delete, **self._xcom())
+            # The verdict is a worker's, who ended it badly then.
+            for key in ("return_value", "verdict"):
+                await asyncio.to_thread(XCom.delete, **self._xcom(key))
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             self.log.warning("The XCom of an earlier try is still there (%s).", type(fault).__name__)
 
@@ -212,22 +231,25 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         task = self.task
         if task is None:  # the DAG was changed meanwhile, and no longer starts this gate here
             return False
-        if not task.do_xcom_push:
-            return True
+        from airflow_provider_aimlbilling.metrics import count_decision
+
         try:
             from airflow.sdk.execution_time.xcom import XCom
 
             # Not as TaskSuccessEvent(xcoms=…), which stores JSON as text.
-            await XCom.aset(value=balance, **self._xcom())
+            if task.do_xcom_push:
+                # The balance alone: each XCom is a call of the API server, and not to make those is what this is for.
+                await XCom.aset(value=balance, **self._xcom("return_value"))
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             self.log.warning("The triggerer cannot push the XCom (%s): a worker ends this.", type(fault).__name__)
             return False
+        count_decision(self.aimlbilling_conn_id, clears=True)  # a worker would count it itself
         return True
 
-    def _xcom(self) -> dict[str, Any]:
+    def _xcom(self, key: str) -> dict[str, Any]:
         ti = self.task_instance
         names = ("dag_id", "task_id", "run_id", "map_index")
-        return {"key": "return_value", **{name: getattr(ti, name) for name in names}}
+        return {"key": key, **{name: getattr(ti, name) for name in names}}
 
     def _growing_waits(self) -> Iterator[float]:
         """Double the wait with each poll, spread by up to as much again, and land the last poll on the deadline."""
