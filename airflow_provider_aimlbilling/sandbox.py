@@ -12,9 +12,10 @@ In tests it is a context manager::
         sandbox.top_up("1 USD")
         sandbox.fail(status=429, retry_after=3, times=2)
 
-It speaks the documented ``GET /v1/billing/balance`` and ``GET /v2/billing``, refuses a wrong key, and answers errors
-with the vendor's body. While it runs, ``POST /sandbox/top-up?amount=…``, ``/sandbox/spend?amount=…`` and
-``/sandbox/set?amount=…`` change the balance; these three are no part of the vendor's API.
+It speaks the documented calls for balance, auto top-up, ledger, usage, key and catalogue, refuses a wrong key or a key
+of the wrong kind, and answers errors with the vendor's body. While it runs, ``POST /sandbox/top-up?amount=…``,
+``/sandbox/spend?amount=…`` and ``/sandbox/set?amount=…`` change the balance; these three are no part of the vendor's
+API.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from decimal import Decimal
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from airflow_provider_aimlbilling.balance import EXACT, Amount
+from airflow_provider_aimlbilling.balance import Amount
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
+from airflow_provider_aimlbilling.sandbox_account import Account, BadRequest, WrongKey, etag, iso, to_json
 
 MESSAGES = {
     401: "The API key is missing, expired or invalid.",
@@ -99,9 +100,7 @@ class Sandbox:
     def __init__(
         self, balance: object = 0, *, low_balance_threshold: object = 10_000, key: str = "sandbox-key", port: int = 0
     ) -> None:
-        self.balance = Amount.parse(balance)
-        self.low_balance_threshold = Amount.parse(low_balance_threshold)
-        self.key = key
+        self.account = Account(Amount.parse(balance), Amount.parse(low_balance_threshold), key)
         self.requests: list[Request] = []
         self.connections = 0
         self._fault: Fault | None = None
@@ -124,21 +123,50 @@ class Sandbox:
         fields = {"conn_type": "aimlbilling", "password": self.key, "host": self.url}
         return json.dumps(fields | ({"extra": extra} if extra else {}))
 
+    @property
+    def key(self) -> str:
+        """The one regular key that is accepted."""
+        return self.account.key
+
+    @key.setter
+    def key(self, key: str) -> None:
+        self.account.key = key
+
+    @property
+    def low_balance_threshold(self) -> Amount:
+        """Below it ``lowBalance`` is true."""
+        return self.account.low_balance_threshold
+
+    @low_balance_threshold.setter
+    def low_balance_threshold(self, amount: object) -> None:
+        self.account.low_balance_threshold = Amount.parse(amount)
+
+    @property
+    def balance(self) -> Amount:
+        """What the account holds."""
+        return self.account.balance
+
     def set_balance(self, amount: object) -> None:
         """Set what the account holds."""
-        with self._lock:
-            self.balance = Amount.parse(amount)
+        self.account.set_balance(Amount.parse(amount))
 
-    def top_up(self, amount: object) -> None:
-        """Add to what the account holds."""
-        with self._lock:
-            self.balance = Amount(EXACT.add(Decimal(self.balance.credits), Decimal(Amount.parse(amount).credits)))
+    def top_up(self, amount: object, at: datetime | None = None) -> None:
+        """Pay something in, now or at another time."""
+        self.account.top_up(Amount.parse(amount), at)
 
-    def spend(self, amount: object) -> None:
-        """Take from what the account holds, down to nothing."""
-        with self._lock:
-            left = EXACT.subtract(Decimal(self.balance.credits), Decimal(Amount.parse(amount).credits))
-            self.balance = Amount(max(left, Decimal(0)))
+    def spend(self, amount: object, model: str | None = None, at: datetime | None = None) -> None:
+        """Charge something for a model, down to nothing, now or at another time."""
+        self.account.spend(Amount.parse(amount), model, at)
+
+    def set_key_limit(self, amount: object, period: str = "month") -> None:
+        """Limit what the key may spend in a ``day``, ``week``, ``month``, or ``no_reset``; ``None`` for no limit."""
+        self.account.key_limit = None if amount is None else Amount.parse(amount)
+        self.account.key_period = period
+
+    def set_auto_top_up(self, threshold: object, amount: object, *, payments_work: bool = True) -> None:
+        """Let the account be topped up when it falls below a sum, or let that fail."""
+        self.account.auto_top_up = Amount.parse(threshold), Amount.parse(amount)
+        self.account.payments_work = payments_work
 
     def fail(self, **fault: Any) -> None:
         """Break from the next request on, as the parameters of :class:`Fault` say."""
@@ -225,15 +253,30 @@ class _Handler(BaseHTTPRequestHandler):
                 body = self._error_body(status, fault.message) if fault.body is None else fault.body
                 self._send(status, body, headers, fault)
                 return
-        if self.headers.get("Authorization") != f"Bearer {sandbox.key}":
-            self._send(401, self._error_body(401))
-        elif self.path == "/v1/billing/balance":
-            self._send(200, self._v1(), fault=fault)
-        elif self.path == "/v2/billing":
-            usd = format(sandbox.balance.usd, "f")
-            self._send(200, f'{{"current_balance": {usd}, "currency": "USD"}}'.encode(), fault=fault)
+        status, body = self._answer()
+        if status != 200:
+            self._send(status, body)
+            return
+        if urlsplit(self.path).path != "/v1/models":
+            self._send(200, body, fault=fault)
+        elif self.headers.get("If-None-Match") == etag(body):
+            self._send(304, b"", {"ETag": etag(body)})
         else:
-            self._send(404, self._error_body(404))
+            self._send(200, body, {"ETag": etag(body)}, fault)
+
+    def _answer(self) -> tuple[int, bytes]:
+        parts = urlsplit(self.path)
+        scheme, _, key = (self.headers.get("Authorization") or "").partition(" ")
+        key = key if scheme == "Bearer" else ""
+        try:
+            answer = self.server.sandbox.account.answer(parts.path, parse_qs(parts.query), key)
+        except PermissionError:
+            return 401, self._error_body(401)
+        except WrongKey as refusal:
+            return 403, self._error_body(403, str(refusal))
+        except BadRequest as refusal:
+            return 400, self._error_body(400, str(refusal))
+        return (404, self._error_body(404)) if answer is None else (200, to_json(answer).encode())
 
     def do_POST(self) -> None:
         sandbox = self.server.sandbox
@@ -251,21 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         except AimlBillingThresholdError as error:
             self._send(400, self._error_body(400, str(error)))
         else:
-            self._send(200, self._v1())
-
-    def _v1(self) -> bytes:
-        sandbox = self.server.sandbox
-        credits, floor = sandbox.balance.credits, sandbox.low_balance_threshold.credits
-        low = json.dumps(credits < floor)
-        texts = {
-            "lastUpdated": _now(),
-            "autoDebitStatus": "disabled",
-            "status": "current",
-            "statusExplanation": "Balance is current and up to date",
-        }
-        # The figures are written by hand, since json would turn parts of a credit into binary floats.
-        figures = f'{{"balance": {credits!s}, "lowBalance": {low}, "lowBalanceThreshold": {floor!s}, '
-        return (figures + json.dumps(texts)[1:]).encode()
+            self._send(200, to_json(sandbox.account.answer("/v1/billing/balance", {}, sandbox.key)).encode())
 
     def _error_body(self, status: int, message: str | None = None) -> bytes:
         body = {
@@ -273,7 +302,7 @@ class _Handler(BaseHTTPRequestHandler):
             "path": self.path,
             "requestId": str(uuid.uuid4()),
             "statusCode": str(status),
-            "timestamp": _now(),
+            "timestamp": iso(datetime.now(timezone.utc)),
         }
         return json.dumps(body).encode()
 
@@ -300,10 +329,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def main(argv: list[str] | None = None) -> None:

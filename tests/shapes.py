@@ -1,0 +1,125 @@
+"""What the vendor documents of each answer, in our own words: fields, kinds, and which may be null or left out."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+NUMBER, TEXT, FLAG, WHOLE = "number", "text", "flag", "whole number"
+_SPEND = {"spend": NUMBER, "requests": WHOLE}
+
+# "?" after a name: it may be left out. "?" after a kind: it may be null. [shape]: a list. *words: one of these.
+SHAPES: dict[str, Any] = {
+    "/v1/billing/balance": {
+        "balance": NUMBER,
+        "lowBalance": FLAG,
+        "lowBalanceThreshold": NUMBER,
+        "lastUpdated": TEXT,
+        "autoDebitStatus": TEXT,
+        "status": TEXT,
+        "statusExplanation": TEXT,
+    },
+    "/v2/billing": {"current_balance": NUMBER, "currency": ("USD",)},
+    "/v2/billing/detail": {
+        "user_id": NUMBER,
+        "email": TEXT,
+        "current_balance": NUMBER,
+        "currency": ("USD",),
+        "autotopup_settings": {"is_enabled": FLAG, "threshold": NUMBER, "amount": NUMBER, "currency": ("USD",)},
+    },
+    "/v2/billing/transactions": {
+        "data": [
+            {
+                "created_at": TEXT,
+                "direction": ("TOPUP", "CHARGE"),
+                "type": ("PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "MODEL_USAGE", "CREDITS_EXPIRED", "INIT"),
+                "amount": {"usd": NUMBER, "credits": WHOLE},
+                "model": f"{TEXT}?",
+                "reference_id": f"{TEXT}?",
+            }
+        ],
+        "pagination": {"next_cursor": f"{TEXT}?", "has_more": FLAG},
+    },
+    "/v1/key": {
+        "data": {
+            "name?": f"{TEXT}?",
+            "disabled": FLAG,
+            "prefix": TEXT,
+            "scopes?": [TEXT],
+            "limit?": {"retention": ("no_reset", "day", "week", "month"), "threshold": NUMBER, "null": True},
+            "created_at": TEXT,
+            "updated_at": TEXT,
+            "monthly_usage": NUMBER,
+        }
+    },
+    "error": {"message": TEXT, "path": TEXT, "requestId": TEXT, "statusCode": TEXT, "timestamp": TEXT},
+    "/v2/usage": {"api_key_prefix": f"{TEXT}?", "start": TEXT, "end": TEXT, "currency": ("USD",), **_SPEND},
+    "/v2/usage/detail": {
+        "api_key_prefix": f"{TEXT}?",
+        "start": TEXT,
+        "end": TEXT,
+        "currency": ("USD",),
+        **_SPEND,
+        "models": [{"model": TEXT, **_SPEND}],
+        "groups?": [
+            {
+                "day?": TEXT,
+                "model?": TEXT,
+                "spend": NUMBER,
+                "tokens": {"input": WHOLE, "output": WHOLE, "total": WHOLE},
+                "requests": {"total": WHOLE, "charged": WHOLE, "succeeded": WHOLE, "failed": WHOLE},
+            }
+        ],
+    },
+    "/v1/models": {
+        "object": ("list",),
+        "data": [
+            {
+                "id": TEXT,
+                "aliases": [TEXT],
+                "type": TEXT,
+                "info": {"name": TEXT, "developer": TEXT},
+                "tags": [TEXT],
+                "pricing?": {
+                    "kind": ("fixed", "variants", "variable"),
+                    "currency": ("USD",),
+                    "units?": [{"name": TEXT, "measure": TEXT, "price": NUMBER, "per": NUMBER}],
+                    "dimensions?": [TEXT],
+                    "variants?": [{"when": {"resolution": TEXT}, "price": NUMBER, "unit": TEXT, "per": NUMBER}],
+                },
+            }
+        ],
+    },
+}
+
+
+def misfits(value: Any, shape: Any, where: str = "") -> list[str]:
+    """Say where an answer, its numbers as ``Decimal``, has another shape."""
+    if isinstance(shape, dict):
+        if value is None and shape.get("null"):
+            return []
+        if not isinstance(value, dict):
+            return [f"{where} is no object"]
+        fields = {name.rstrip("?"): (name, kind) for name, kind in shape.items() if name != "null"}
+        found = [f"{where}.{name} is not documented" for name in value if name not in fields]
+        for plain, (name, kind) in fields.items():
+            if plain in value:
+                found += misfits(value[plain], kind, f"{where}.{plain}")
+            elif not name.endswith("?"):
+                found.append(f"{where}.{plain} is missing")
+        return found
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return [f"{where} is no list"]
+        return [misfit for part in value for misfit in misfits(part, shape[0], f"{where}[]")]
+    if isinstance(shape, tuple):
+        return [] if value in shape else [f"{where} is none of {shape}"]
+    if value is None:
+        return [] if shape.endswith("?") else [f"{where} is null"]
+    fits = {
+        NUMBER: isinstance(value, Decimal),
+        TEXT: isinstance(value, str),
+        FLAG: isinstance(value, bool),
+        WHOLE: isinstance(value, Decimal) and value == value.to_integral_value(),
+    }[shape.rstrip("?")]
+    return [] if fits else [f"{where} is no {shape}"]
