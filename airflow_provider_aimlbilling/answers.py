@@ -31,6 +31,8 @@ _V1_TEXTS = {
     "status": "status",
     "statusExplanation": "status_explanation",
 }
+# The documented wording, and the one that the API was seen to use.
+OUT_OF_MONEY = re.compile(r"out of (credits|funds)", re.IGNORECASE)
 _REMEDY = "Update this provider, or set api_version in the connection to the other of v1 and v2."
 
 
@@ -41,6 +43,7 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     retry_after: float | None
+    etag: str | None = None
 
 
 def read_v1(body: bytes) -> Balance:
@@ -51,20 +54,12 @@ def read_v1(body: bytes) -> Balance:
     :raises AimlBillingContractError: if a documented field is missing or of the wrong type.
     :raises InsufficientBalanceError: if the balance is negative.
     """
-    answer = _object(body)
-    low_balance = _field(answer, "lowBalance")
-    if not isinstance(low_balance, bool):
-        raise _broken("lowBalance", "true or false", low_balance)
-    texts = {}
-    for documented, name in _V1_TEXTS.items():
-        texts[name] = _field(answer, documented)
-        if not isinstance(texts[name], str):
-            raise _broken(documented, "text", texts[name])
+    answer = read_object(body)
     return Balance(
         balance=_holds(answer, "balance").credits,
-        low_balance=low_balance,
-        low_balance_threshold=_sum(answer, "lowBalanceThreshold").credits,
-        **texts,
+        low_balance=field_of(answer, "lowBalance", bool),
+        low_balance_threshold=amount_of(answer, "lowBalanceThreshold").credits,
+        **{name: field_of(answer, documented, str) for documented, name in _V1_TEXTS.items()},
     )
 
 
@@ -76,13 +71,28 @@ def read_v2(body: bytes) -> Balance:
     :raises AimlBillingContractError: if a documented field is missing or wrong, or the currency is not USD.
     :raises InsufficientBalanceError: if the balance is negative.
     """
-    answer = _object(body)
-    if (currency := _field(answer, "currency")) != "USD":
-        raise _broken("currency", "'USD'", currency)
+    answer = read_object(body)
+    in_usd(answer)
     return Balance(balance=_holds(answer, "current_balance", credits_per_unit=CREDITS_PER_USD).credits)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def in_usd(answer: Mapping[str, Any]) -> None:
+    """
+    Make sure that an answer speaks of US dollars.
+
+    :raises AimlBillingContractError: if it does not.
+    """
+    if (currency := field_of(answer, "currency")) != "USD":
+        raise broken("currency", "'USD'", currency)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """
+    Read a body that must be a JSON object, its numbers as ``Decimal``.
+
+    :raises AimlBillingUnavailable: if the body is no JSON: it says nothing.
+    :raises AimlBillingContractError: if it is JSON of another kind.
+    """
     try:
         # All numbers as Decimal, also 'NaN', so that nothing passes through binary float before it was looked at.
         answer = json.loads(body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal)
@@ -104,10 +114,28 @@ def _decimal(text: str) -> Decimal:
         return Decimal("NaN")
 
 
-def _field(answer: Mapping[str, Any], name: str) -> Any:
+def field_of(answer: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """
+    Give a field that must be there, and of one of the kinds if some are named.
+
+    :raises AimlBillingContractError: if it is not.
+    """
     if name not in answer:
         raise AimlBillingContractError(f"The API's answer lacks the field {name!r}. {_REMEDY}")
-    return answer[name]
+    value = answer[name]
+    if kinds and not isinstance(value, kinds):
+        raise broken(name, " or ".join(_KINDS[kind] for kind in kinds), value)
+    return value
+
+
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    str: "text",
+    dict: "an object",
+    list: "a list",
+    Decimal: "a number",
+    type(None): "null",
+}
 
 
 def _holds(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
@@ -119,23 +147,32 @@ def _holds(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -
     """
     number = answer.get(name)
     if isinstance(number, Decimal) and number.is_finite() and number < 0:
-        owed = _sum({name: -number}, name, credits_per_unit=credits_per_unit)
-        raise InsufficientBalanceError(f"The account is overdrawn by {owed}: top it up.")
-    return _sum(answer, name, credits_per_unit=credits_per_unit)
+        owed = amount_of({name: -number}, name, credits_per_unit=credits_per_unit)
+        overdrawn = InsufficientBalanceError(f"The account is overdrawn by {owed}: top it up.")
+        overdrawn.overdrawn_credits = owed.credits
+        raise overdrawn
+    return amount_of(answer, name, credits_per_unit=credits_per_unit)
 
 
-def _sum(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
-    number = _field(answer, name)
-    # More decimal places than any currency has would not stay exact in what is reckoned from them.
-    if isinstance(number, Decimal) and number.is_finite() and number.as_tuple().exponent >= -20:  # type: ignore[operator]
+def amount_of(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
+    """
+    Give a field that must be a sum of money, zero or more.
+
+    :param credits_per_unit: 1 where the field is in credits, ``CREDITS_PER_USD`` where it is in USD.
+    :raises AimlBillingContractError: if it is not.
+    """
+    number = field_of(answer, name)
+    # Sums of binary floats have long tails, as in 0.000030000000000000004. What is longer is no sum of money.
+    if isinstance(number, Decimal) and number.is_finite() and number.as_tuple().exponent >= -40:  # type: ignore[operator]
         try:
             return Amount(EXACT.multiply(number, credits_per_unit))
         except (AimlBillingThresholdError, ArithmeticError):
             pass
-    raise _broken(name, f"a number from 0 to {MAX_CREDITS // credits_per_unit:,}", number)
+    raise broken(name, f"a number from 0 to {MAX_CREDITS // credits_per_unit:,}", number)
 
 
-def _broken(name: str, promised: str, got: object) -> AimlBillingContractError:
+def broken(name: str, promised: str, got: object) -> AimlBillingContractError:
+    """Give the error for a field that is not what was promised. Of what came only numbers and booleans are shown."""
     shown = str(got)[:40] if got is None or isinstance(got, bool | Decimal) else f"a {type(got).__name__}"
     return AimlBillingContractError(f"The API promises {promised} in the field {name!r} and sent {shown}. {_REMEDY}")
 
@@ -150,11 +187,12 @@ def read_refusal(answer: Answer, settings: Settings) -> AimlBillingError:
             f"{where} The key was refused: put a working key into the password of the connection {settings.conn_id!r} "
             "(API Key in the form)."
         )
-    if status == 403 and "out of credits" in message.lower():
+    if status == 403 and OUT_OF_MONEY.search(message):
         return InsufficientBalanceError(f"{where} The account is out of credits: top it up.")
     if status == 403:
         return AimlBillingAuthError(
-            f"{where} The API key may not do this: use one that may read the balance (a regular key of the account)."
+            f"{where} The API key may not do this: use one that may read the account's billing (a regular key of the "
+            "account)."
         )
     if status in {408, 429} or status >= 500:
         return AimlBillingUnavailable(
@@ -168,7 +206,7 @@ def read_refusal(answer: Answer, settings: Settings) -> AimlBillingError:
             "set the connection's host to the base URL that answers itself."
         )
     return AimlBillingContractError(
-        f"{where} This route is not what this provider knows: look at the connection's host, "
+        f"{where} The API does not take this request: look at the values in it, at the connection's host, "
         "or set api_version in its extra to the other of v1 and v2."
     )
 

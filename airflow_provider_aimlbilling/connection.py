@@ -60,6 +60,10 @@ class Settings:
         """Where the balance is asked for."""
         return self.base_url + _ROUTES[self.api_version][1]
 
+    def url_of(self, path: str) -> str:
+        """Say where anything else is asked for. The host that the vendor names for v1 of the balance has that alone."""
+        return (_ROUTES["v2"][0] if self.base_url == _ROUTES["v1"][0] else self.base_url) + path
+
 
 def wrong(connection: Connection, what: str) -> AimlBillingConnectionError:
     """Give the error that says which connection is wrong, and in what."""

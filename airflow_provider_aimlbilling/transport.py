@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -15,7 +16,7 @@ from airflow_provider_aimlbilling.answers import Answer
 from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
-MAX_BODY = 1024 * 1024  # bytes; an answer has some 250
+MAX_BODY = 1024 * 1024  # bytes; a balance has some 250, a full page of the ledger some 30,000
 
 # However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
 LONGEST_RETRY_AFTER = 3600.0  # seconds
@@ -50,17 +51,31 @@ def open_session(settings: Settings) -> requests.Session:
     return session
 
 
-def fetch(session: requests.Session, settings: Settings) -> Answer:
+def fetch(
+    session: requests.Session,
+    settings: Settings,
+    url: str,
+    params: Mapping[str, str] | None = None,
+    etag: str | None = None,
+) -> Answer:
     """
     Ask once and read all of the answer, whatever its status.
 
+    :param etag: of an answer that the caller still has: 304 then says that it is still the one.
     :raises AimlBillingUnavailable: if there was no whole answer in time.
     :raises AimlBillingContractError: if it is longer than any answer of this API.
     """
     try:
-        with session.get(settings.url, timeout=settings.timeout, allow_redirects=False, stream=True) as response:
+        with session.get(
+            url,
+            params=params,
+            headers={"If-None-Match": etag} if etag else None,
+            timeout=settings.timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
             body = _read(response, settings.timeout)
-            return Answer(response.status_code, body, _retry_after(response.raw))
+            return Answer(response.status_code, body, _retry_after(response.raw), response.headers.get("ETag"))
     except (requests.RequestException, HTTPError, OSError) as fault:
         raise AimlBillingUnavailable(
             f"No answer from {settings.base_url}: {_cause(fault)}. This says nothing of the balance. "
@@ -77,7 +92,7 @@ def _read(response: requests.Response, timeout: float) -> bytes:
         if len(body) > MAX_BODY:
             if response.status_code == 200:
                 raise AimlBillingContractError(
-                    f"The API's answer is longer than {MAX_BODY:,} bytes, which no balance is. Look at the "
+                    f"The API's answer is longer than {MAX_BODY:,} bytes, which none of this API is. Look at the "
                     "connection's host: something else answers there."
                 )
             break
