@@ -1,0 +1,73 @@
+"""The operator that says what a job will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.links import BillingPageLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+# What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
+
+
+class EstimateCostOperator(BaseOperator):
+    """
+    Price a job by the live catalogue, for a gate that asks for just that.
+
+    Returns the amount as text that every ``threshold`` takes, such as ``"617500 credits"``, and pushes the XCom
+    ``estimate`` (:meth:`Estimate.to_dict`): the amount in credits and USD, the rates that were used, and when they were
+    read. It asks for the one model alone.
+
+    :param model: id of the model in the vendor's catalogue, or an alias; templated.
+    :param work: how much of each unit the whole job takes, under the catalogue's own words; each rate of the model must
+        be named, with 0 for what the job does not use: ``{"input token": 2_000_000, "output token": 500_000}``,
+        ``{"second": 8}``. Templated.
+    :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``; templated.
+    :param margin: what to add for the unforeseen, such as ``"20%"``; templated.
+    :param model_type: the endpoint type, such as ``openai/chat-completions``, where the model has several; templated.
+    :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
+    :raises AimlBillingPricingError: the job has no exact price: the model's price is variable, or the model, a unit or
+        the variant is not in the catalogue. The message lists what is.
+    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_pricing` says.
+    """
+
+    template_fields: Sequence[str] = ("model", "work", "variant", "margin", "model_type", "aimlbilling_conn_id")
+    template_fields_renderers = {"work": "json", "variant": "json"}  # noqa: RUF012 - as Airflow has it
+    ui_color = "#d8f3dc"
+    operator_extra_links = (BillingPageLink(),)
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        work: Mapping[str, object],
+        variant: Mapping[str, object] | None = None,
+        margin: str = "0%",
+        model_type: str | None = None,
+        aimlbilling_conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.work = work
+        self.variant = variant
+        self.margin = margin
+        self.model_type = model_type
+        self.aimlbilling_conn_id = aimlbilling_conn_id
+
+    def execute(self, context: Context) -> str:
+        """Ask the catalogue, and price the job."""
+        from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+        pricing = AimlBillingHook(self.aimlbilling_conn_id).get_pricing(self.model, model_type=self.model_type)
+        estimate = pricing.estimate(self.work, self.variant, self.margin)
+        self.log.info("The job will cost %s, by the rates of %s.", estimate.amount, estimate.model)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="estimate", value=estimate.to_dict())
+        return estimate.threshold
