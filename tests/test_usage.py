@@ -1,0 +1,112 @@
+"""The report of what was spent: of the run's own time by default, exact, and honest about what may be missing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from conftest import AIRFLOW, KEY
+
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+NOW = datetime.now(timezone.utc)
+HEAD = """
+    from airflow_provider_aimlbilling.operators.usage import GetUsageOperator
+
+"""
+
+
+def report(run_dag: Any, arguments: str, options: str = "", **test_arguments: Any) -> Any:
+    return run_dag(f"{HEAD}    GetUsageOperator(task_id='gate', {arguments})", options, **test_arguments)
+
+
+def test_a_time_is_reported_by_model(run_dag: Any, sandbox: Sandbox) -> None:
+    sandbox.set_balance("50 USD")
+    start, end = NOW - timedelta(hours=9), NOW - timedelta(hours=2)
+    for at, usd, model in ((8, "1.25 USD", "a"), (7, "0.0000005 USD", "b"), (3, "3 USD", "b"), (1, "7 USD", "a")):
+        sandbox.spend(usd, model, at=NOW - timedelta(hours=at))
+    run = report(run_dag, f"start='{start.isoformat()}', end='{end.isoformat()}'")
+    assert run.xcom() == {
+        "start": start.isoformat(timespec="milliseconds"),
+        "end": end.isoformat(timespec="milliseconds"),
+        "spend_usd": "4.2500005",
+        "spend_credits": "8500001",
+        "requests": 3,
+        "models": [
+            {"model": "b", "spend_usd": "3.0000005", "spend_credits": "6000001", "requests": 2},
+            {"model": "a", "spend_usd": "1.25", "spend_credits": "2500000", "requests": 1},
+        ],
+        "may_be_incomplete": False,
+    }
+    assert "spent 8,500,001 credits (4.2500005 USD) in 3 requests" in run.log
+    assert KEY not in run.log
+
+
+def test_by_default_it_is_the_data_interval_of_the_run(run_dag: Any, sandbox: Sandbox) -> None:
+    day = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    sandbox.set_balance("50 USD")
+    for hours, model in ((-1, "before"), (1, "in"), (23, "in"), (25, "after")):
+        sandbox.spend("1 USD", model, at=day + timedelta(hours=hours))
+    # A run by hand gets the interval that ended last.
+    date = {"execution_date" if AIRFLOW.startswith("2.") else "logical_date": day + timedelta(days=1)}
+    daily = "__import__('airflow.timetables.interval').timetables.interval.CronDataIntervalTimetable('@daily', 'UTC')"
+    run = run_dag(f"{HEAD}    GetUsageOperator(task_id='gate')", schedule=daily, **date)
+    found = run.xcom()
+    assert [(part["model"], part["spend_usd"]) for part in found["models"]] == [("in", "2")]
+    assert (found["start"][:10], found["end"][:10]) == ("2026-11-01", "2026-11-02")
+
+
+@pytest.mark.parametrize(("ago", "incomplete"), [(0, True), (59, True), (61, False)])
+def test_it_says_when_charges_may_still_be_missing(run_dag: Any, sandbox: Sandbox, ago: int, incomplete: bool) -> None:
+    end = datetime.now(timezone.utc) - timedelta(minutes=ago)
+    run = report(run_dag, f"start='2026-11-01', end='{end.isoformat()}'")
+    assert run.xcom()["may_be_incomplete"] is incomplete
+    assert ("may still be missing" in run.log) is incomplete
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("start='2026-11-02', end='2026-11-01'", "is empty"),
+        ("start='2026-11-01', end='2026-11-01'", "is empty"),
+        ("start='yesterday', end='2026-11-01'", "which is no time"),
+        ("start='', end='2026-11-01'", "which is no time"),
+        ("start=5, end='2026-11-01'", "which is no time"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(run_dag: Any, sandbox: Sandbox, arguments: str, says: str) -> None:
+    run = report(run_dag, arguments)
+    assert run.state() == "failed"
+    assert says in run.log
+    assert not sandbox.requests
+
+
+def test_a_run_without_a_data_interval_says_what_to_set(run_dag: Any, sandbox: Sandbox) -> None:
+    """Never a report of nothing spent in no time."""
+    run = report(run_dag, "")
+    assert run.state() == "failed"
+    assert "Set start and end" in run.log
+    assert not sandbox.requests
+
+
+def test_an_xcom_that_gave_nothing_is_not_the_data_interval(run_dag: Any, sandbox: Sandbox) -> None:
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.operators.usage import GetUsageOperator
+
+        @task
+        def since():
+            return None
+
+        GetUsageOperator(task_id="gate", start=since(), end="2026-11-02")
+        """
+    )
+    assert run.state() == "failed"
+    assert "start is 'None', which is no time" in run.log
+    assert not sandbox.requests
+
+
+def test_times_are_templates(run_dag: Any, sandbox: Sandbox) -> None:
+    run = report(run_dag, "start='{{ params.since }}', end='2026-11-02T00:00:00Z', params={'since': '2026-11-01'}")
+    assert run.xcom()["start"] == "2026-11-01T00:00:00.000+00:00"
