@@ -11,11 +11,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.left_out import LEFT_OUT
+from airflow_provider_aimlbilling.links import BillingPageLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_aimlbilling.balance import Balance, Verdict
+    from airflow_provider_aimlbilling.balance import Verdict
 
 # What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
 
@@ -32,6 +33,7 @@ class GetBalanceOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("aimlbilling_conn_id",)
     ui_color = "#d8f3dc"
+    operator_extra_links = (BillingPageLink(),)
 
     def __init__(self, *, aimlbilling_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,13 +53,20 @@ class _GateOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
+    operator_extra_links = (BillingPageLink(),)
 
     def __init__(
-        self, *, threshold: object = LEFT_OUT, aimlbilling_conn_id: str = DEFAULT_CONN_ID, **kwargs: Any
+        self,
+        *,
+        threshold: object = LEFT_OUT,
+        aimlbilling_conn_id: str = DEFAULT_CONN_ID,
+        respect_key_limit: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.threshold = None if threshold is LEFT_OUT else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
+        self.respect_key_limit = respect_key_limit
         # A template that renders to None must not silently fall back to the account's own lowBalance.
         self._written = threshold
 
@@ -66,13 +75,7 @@ class _GateOperator(BaseOperator):
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         gate = Gate.for_threshold(self.threshold, written=self._written, map_index=context["ti"].map_index)
-        reading: Balance | InsufficientBalanceError
-        try:
-            reading = AimlBillingHook(self.aimlbilling_conn_id).get_balance()
-        except InsufficientBalanceError as refusal:
-            reading = refusal
-        verdict = gate.decide(reading)
-        self.log.info("%s: %s.", "The account can pay" if verdict.clears else "The account cannot pay", verdict.reason)
+        verdict = AimlBillingHook(self.aimlbilling_conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="verdict", value=verdict.to_dict())
         return verdict
@@ -86,6 +89,7 @@ class BalanceCheckOperator(_GateOperator):
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
+    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
     :raises InsufficientBalanceError: the balance is below the threshold, or the API says that credits are used up.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
@@ -107,6 +111,7 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
+    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
     :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules say. With ``False``
         only the tasks directly downstream are skipped, and the rules of those after them decide.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
@@ -147,6 +152,7 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
     :param follow_task_ids_if_sufficient: task id, or list of task ids, to follow when the balance clears.
     :param follow_task_ids_if_insufficient: task id, or list of task ids, to follow when it does not.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
+    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
     :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
     """
