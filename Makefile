@@ -15,7 +15,7 @@ help:
 	@echo "make bench   measure us beside what would be used in our place (THEME=parse for one theme)"
 	@echo "make ui      a real Airflow with the example DAGs and the sandbox, to click through"
 
-.venv/installed: pyproject.toml constraints/airflow-$(AIRFLOW).txt tools/environment.py
+.venv/installed: pyproject.toml airflow_provider_aimlbilling/__init__.py constraints/airflow-$(AIRFLOW).txt tools/environment.py
 	@$(PYTHON) tools/environment.py .venv $(AIRFLOW) $(DEV) --editable .
 	@touch $@
 

@@ -61,9 +61,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": modules("hooks.aimlbilling"),
-        "operators": modules("operators.balance"),
+        "operators": modules("operators.balance", "operators.pricing", "operators.usage"),
         "sensors": modules("sensors.balance"),
-        "triggers": modules("triggers.balance"),
+        "triggers": modules("triggers.balance", "triggers.crossing"),
+        "extra-links": [f"{package}.links.BillingPageLink"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -1,12 +1,12 @@
 """
 # Tell somebody before the money is gone
 
-Checks the account every hour and calls Airflow's notifier machinery when it is low: without a `threshold` the account's
-own low-balance mark decides, which is set in the vendor's billing settings.
+Checks the account every hour and calls Airflow's notifier machinery when it is low: without a `threshold` the
+account's own low-balance mark decides, which is set in the vendor's billing settings.
 
 **What to expect:** while the account is above its mark, `check` succeeds and nothing else happens. Below it, `check`
-fails, and the notifier gets the verdict: what the account has, its mark, and what is missing. Put the notifier of your
-choice (Slack, e-mail, PagerDuty…) where this example writes into the log.
+fails, and the notifier gets the verdict: what the account has, its mark, and what is missing. Put the notifier of
+your choice (Slack, e-mail, PagerDuty…) where this example writes into the log.
 """
 
 from __future__ import annotations

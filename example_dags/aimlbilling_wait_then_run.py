@@ -4,8 +4,8 @@
 The pre-flight gate: the job starts when the account holds what it may cost, and not before.
 
 **What to expect:** with enough on the account, all three tasks succeed within seconds. With too little, `gate` is
-deferred: it holds no worker slot, and its log says what the account has and what is missing. Top the account up, and it
-opens within `poke_interval`. After a day without money it fails with the last balance seen.
+deferred: it holds no worker slot, and its log says what the account has and what is missing. Top the account up, and
+it opens within `poke_interval`. After a day without money it fails with the last balance seen.
 
 The job's price is a parameter: trigger the DAG with another `threshold` to try it.
 """

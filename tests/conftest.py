@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ os.environ |= {
 from airflow_provider_aimlbilling.sandbox import Sandbox  # noqa: E402 - after the environment is set
 
 KEY = "k3y-Zq8wVx2Lr7Tn5Mb9"
+AIRFLOW = version("apache-airflow")
+# In 3.0 dag.test() breaks on the second poke of any rescheduled sensor. The system test has one.
+RESCHEDULES = not AIRFLOW.startswith("3.0")
 
 
 @pytest.fixture
@@ -56,7 +60,9 @@ from airflow.providers.common.compat.sdk import DAG, Param, task
 from airflow_provider_aimlbilling.operators.balance import *
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
-with DAG({dag_id!r}, start_date=datetime(2026, 1, 1), schedule=None, params={{"need": "2 USD"}}, {options}) as dag:
+with DAG(
+    {dag_id!r}, start_date=datetime(2026, 1, 1), schedule={schedule}, params={{"need": "2 USD"}}, {options}
+) as dag:
 """
 
 
@@ -94,12 +100,15 @@ def database() -> None:
 
 @pytest.fixture
 def run_dag(database: None, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    def run(body: str, options: str = "", **test_arguments: Any) -> Run:
+    def run(body: str, options: str = "", schedule: str = "None", **test_arguments: Any) -> Run:
         for old in DAGS.glob("*.py"):
             old.unlink()
         dag_id = f"case_{next(_numbers)}"  # never twice: Airflow is slow to see that a DAG has changed
         path = DAGS / f"{dag_id}.py"
-        path.write_text(_HEAD.format(dag_id=dag_id, options=options) + textwrap.indent(textwrap.dedent(body), "    "))
+        path.write_text(
+            _HEAD.format(dag_id=dag_id, options=options, schedule=schedule)
+            + textwrap.indent(textwrap.dedent(body), "    ")
+        )
         return run_file(path, **test_arguments)
 
     def run_file(path: Path, **test_arguments: Any) -> Run:

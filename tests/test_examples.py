@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DAGS, Run
+from conftest import AIRFLOW, DAGS, Run
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
-AIRFLOW = version("apache-airflow")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 
 
@@ -77,6 +76,96 @@ def test_low_balance_alert(example: Any, sandbox: Sandbox, low: bool) -> None:
     if not AIRFLOW.startswith(("3.0", "3.1", "3.2")):  # there dag.test() runs no callbacks
         assert ("ALERT aimlbilling_low_balance_alert" in run.log) is low
     assert ("missing 1,000 credits (0.0005 USD)" in run.log) is low
+
+
+@pytest.mark.parametrize(("balance", "state"), [("1.20 USD", "success"), ("1.19 USD", "deferred")])
+def test_price_then_run(example: Any, sandbox: Sandbox, balance: str, state: str) -> None:
+    """200,000 tokens in are 0.50 USD, 50,000 out 0.50 USD, and a fifth more is 1.20 USD."""
+    sandbox.set_balance(balance)
+    if state == "deferred":
+        threading.Timer(3, sandbox.top_up, ["0.01 USD"]).start()
+    run = example("aimlbilling_price_then_run")
+    assert run.xcom("price") == "2400000 credits"
+    assert [run.state(task) for task in ("gate", "summarize")] == ["success"] * 2
+    assert ("The gate waits" in run.log) is (state == "deferred")
+
+
+def test_guard_mapped_jobs(example: Any, sandbox: Sandbox) -> None:
+    sandbox.set_balance("0.49 USD")
+    run = example("aimlbilling_guard_mapped_jobs")
+    assert {run.state("ai_job", index) for index in range(10)} == {"skipped"}
+    assert run.xcom("count") == 0
+    sandbox.set_balance("0.50 USD")
+    assert example("aimlbilling_guard_mapped_jobs").xcom("count") == 10
+
+
+@pytest.mark.parametrize("spent", ["1 USD", "1.01 USD"])
+def test_key_limit(example: Any, sandbox: Sandbox, spent: str) -> None:
+    sandbox.set_balance("9 USD")
+    sandbox.set_key_limit("2 USD", "week")
+    sandbox.spend(spent, "a")
+    run = example("aimlbilling_key_limit")
+    assert run.state("check") == ("success" if spent == "1 USD" else "failed")
+    assert run.state("ai_job") == ("success" if spent == "1 USD" else "upstream_failed")
+
+
+def test_report_spending(example: Any, sandbox: Sandbox) -> None:
+    at = datetime(2026, 11, 9, tzinfo=timezone.utc)
+    sandbox.spend("0.75 USD", "a", at=at)
+    sandbox.spend("1 USD", "b", at=at)
+    lines = example("aimlbilling_report_spending").xcom("report")
+    assert lines[:2] == ["b: 1 USD in 1 requests", "a: 0.75 USD in 1 requests"]
+    assert lines[2].startswith("in all 1.75 USD")
+
+
+def test_stuck_top_up(example: Any, sandbox: Sandbox) -> None:
+    sandbox.set_auto_top_up("5 USD", "20 USD", payments_work=False)
+    sandbox.spend("1 USD", at=datetime.now(timezone.utc) - timedelta(minutes=31))
+    run = example("aimlbilling_stuck_top_up")
+    assert (run.state("gate"), run.state("ai_job")) == ("failed", "upstream_failed")
+    assert "Look at the means of payment." in run.log
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_tell_the_verdict(example: Any, sandbox: Sandbox, rich: bool) -> None:
+    sandbox.set_balance("2 USD" if rich else "1 USD")
+    run = example("aimlbilling_tell_the_verdict")
+    assert run.state("gate") == ("success" if rich else "skipped")
+    assert run.xcom("tell").startswith("All well: " if rich else "Short of 2000000 credits: ")
+
+
+@pytest.mark.skipif(AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2")), reason="Airflow has no retry policies before 3.3")
+@pytest.mark.parametrize(
+    ("fault", "state", "calls"), [(None, "success", 1), (429, "success", 2), (401, "failed", 1), (403, "failed", 1)]
+)
+def test_retry_with_sense(example: Any, sandbox: Sandbox, fault: int | None, state: str, calls: int) -> None:
+    if fault:
+        sandbox.fail(status=fault, retry_after=1, times=1 if fault == 429 else None)
+    run = example("aimlbilling_retry_with_sense")
+    assert run.state("ai_job") == state
+    assert len(sandbox.requests) == calls
+    assert ("Retry policy decision" in run.log) is bool(fault)
+    assert fault or run.xcom("ai_job") == "current"
+
+
+@pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow has no asset watchers before 3")
+def test_pause_on_low_balance(example: Any, sandbox: Sandbox) -> None:
+    run = example("aimlbilling_pause_on_low_balance")
+    assert run.state("pause") == "success"
+    assert variable() == "paused"
+
+
+@pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow has no asset watchers before 3")
+def test_resume_after_top_up(example: Any, sandbox: Sandbox) -> None:
+    run = example("aimlbilling_resume_after_top_up")
+    assert run.state("resume") == "success"
+    assert variable() == "allowed"
+
+
+def variable() -> str:
+    from airflow.models import Variable
+
+    return str(Variable.get("aimlbilling_spending"))
 
 
 def test_all_examples_are_tested_and_tell_what_to_expect() -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import pytest
+from conftest import RESCHEDULES
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 MODES = {"poke": "mode='poke'", "reschedule": "mode='reschedule'", "deferrable": "deferrable=True"}
-if version("apache-airflow").startswith("3.0"):
-    # There dag.test() breaks on the second poke of any rescheduled sensor. The system test has one.
+if not RESCHEDULES:
     del MODES["reschedule"]
 
 

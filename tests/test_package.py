@@ -35,7 +35,15 @@ LOOKS_INTO = {
     "waiting": {"exceptions", "balance"},
     "shared_poll": set(),
     "starting": {"exceptions", "balance"},
-    "sandbox": {"exceptions", "balance"},
+    "sandbox": {"exceptions", "balance", "sandbox_account"},
+    "sandbox_account": {"balance"},
+    "account": {"exceptions", "balance", "answers"},
+    "pricing": {"exceptions", "balance"},
+    "links": set(),
+    "metrics": {"balance"},
+    "guard": {"exceptions", "get_provider_info", "left_out", "balance", "hooks.aimlbilling"},
+    "crossings": {"exceptions", "balance"},
+    "retry_policy": {"exceptions", "transport", "answers"},
     "hooks.aimlbilling": {
         "__init__",
         "exceptions",
@@ -44,14 +52,20 @@ LOOKS_INTO = {
         "answers",
         "connection",
         "transport",
+        "account",
+        "pricing",
+        "metrics",
     },
     "polling": {"exceptions", "balance", "hooks.aimlbilling"},
-    "triggers.balance": {"exceptions", "balance", "waiting", "shared_poll", "polling"},
+    "triggers.balance": {"exceptions", "balance", "waiting", "shared_poll", "polling", "metrics"},
+    "triggers.crossing": {"exceptions", "get_provider_info", "balance", "crossings", "shared_poll", "polling"},
     "sensors.balance": {
-        *("exceptions", "get_provider_info", "left_out", "balance", "waiting", "starting"),
+        *("exceptions", "get_provider_info", "left_out", "balance", "waiting", "starting", "links", "metrics"),
         *("hooks.aimlbilling", "triggers.balance"),
     },
-    "operators.balance": {"exceptions", "get_provider_info", "left_out", "balance", "hooks.aimlbilling"},
+    "operators.balance": {"exceptions", "get_provider_info", "left_out", "balance", "links", "hooks.aimlbilling"},
+    "operators.pricing": {"get_provider_info", "links", "hooks.aimlbilling"},
+    "operators.usage": {"get_provider_info", "left_out", "links", "hooks.aimlbilling"},
 }
 PURE = {
     "exceptions",
@@ -61,6 +75,10 @@ PURE = {
     "waiting",
     "shared_poll",
     "sandbox",
+    "sandbox_account",
+    "account",
+    "pricing",
+    "crossings",
     "get_provider_info",
     "connection",
 }
@@ -215,7 +233,9 @@ def airflow(*arguments: str) -> Any:
 @pytest.mark.usefixtures("database")
 def test_airflow_lists_the_provider() -> None:
     listed = json.loads(airflow("providers", "list", "--output", "json"))
-    assert [row["version"] for row in listed if row["package_name"] == "airflow-provider-aimlbilling"] == ["0.1.0"]
+    assert [row["version"] for row in listed if row["package_name"] == "airflow-provider-aimlbilling"] == [
+        airflow_provider_aimlbilling.__version__
+    ]
     hooks = json.loads(airflow("providers", "hooks", "--output", "json"))
     (row,) = (row for row in hooks if row["connection_type"] == "aimlbilling")
     assert row["class"].endswith("AimlBillingHook")

@@ -18,6 +18,7 @@ import pytest
 from conftest import KEY
 
 import airflow_provider_aimlbilling
+from airflow_provider_aimlbilling.links import BILLING_PAGE
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +146,9 @@ def test_ten_gates_wait_and_open(deployment: Deployment, account: Sandbox) -> No
     deployment.wait_for("ten open gates", lambda: all_are("success"), seconds=180)
     for number in range(10):
         assert deployment.xcom(run, f"gate_{number}")["balance"] == 201_000_000
+        assert deployment.xcom(run, f"gate_{number}", "verdict")["threshold_credits"] == (number + 1) * 2_000_000
+    if not deployment.old:  # Airflow 2 asks the operator for its links, when the page is shown
+        assert deployment.xcom(run, "gate_0", "_link_BillingPageLink") == BILLING_PAGE
 
 
 def workers(deployment: Deployment, run: str) -> dict[tuple[str, int], bool]:
