@@ -324,7 +324,8 @@ class AimlBillingHook(BaseHook):
             )
         if key.limit is None or key.retention is None:
             return None
-        now = datetime.now(timezone.utc)
+        # Times are told in milliseconds, cut off, and a window's end is not in it: the last charges must not be lost.
+        now = datetime.now(timezone.utc) + timedelta(milliseconds=1)
         parts = account.windows(min(account.period_start(key, now), now), now)
         asked = [{"start": _iso(start), "end": _iso(end)} for start, end in parts]
         spent = account.joined([account.read_usage(self._get("/v2/usage", times)) for times in asked]).total
