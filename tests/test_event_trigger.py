@@ -257,6 +257,7 @@ class Store:
     def __init__(self, broken: int = 0) -> None:
         self.kept: dict[str, Any] = {}
         self.broken = broken
+        self.written = 0
 
     async def aget(self, key: str, default: Any = None) -> Any:
         self._work()
@@ -264,6 +265,7 @@ class Store:
 
     async def aset(self, key: str, value: Any) -> None:
         self._work()
+        self.written += 1
         self.kept[key] = json.loads(json.dumps(value))
         assert value is not None, "which Airflow refuses"
 
@@ -483,6 +485,7 @@ def test_a_crossing_is_told_once_over_restarts(sandbox: Sandbox, triggerer: Any)
     assert run_for(sandbox, triggerer, remembering(store), "1.50 USD") == []
     assert len(run_for(sandbox, triggerer, remembering(store), "1.20 USD", "0.20 USD")) == 1
     assert store.kept == {"aimlbilling_default: below 2000000 credits, hysteresis 1000000 credits": "disarmed"}
+    assert store.written == 4, "what changed, and not each poll"
 
 
 def test_without_a_store_a_restart_begins_anew(sandbox: Sandbox, triggerer: Any) -> None:
@@ -544,6 +547,25 @@ def test_a_store_that_fails_ends_no_watch(
     assert len(warnings) == 1, warnings
     assert "cannot be read (RuntimeError)" in warnings[0]
     assert KEY not in caplog.text
+
+
+def test_what_was_told_is_not_told_again_when_the_store_can_be_read(sandbox: Sandbox, triggerer: Any) -> None:
+    store = Store()
+    key = watcher()._state_key()
+
+    async def story() -> None:
+        async with triggerer() as running:
+            store.kept[key], store.broken = "armed", 1000
+            events = running.watch(remembering(store))
+            await polled(sandbox)
+            sandbox.set_balance(0)
+            await until(lambda: events)
+            store.broken = 0
+            await until(lambda: store.kept[key] == "disarmed")
+            await polled(sandbox)
+            assert len(events) == 1
+
+    asyncio.run(story())
 
 
 def test_a_state_that_cannot_be_written_is_written_later(

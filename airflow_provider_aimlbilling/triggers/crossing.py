@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 # Airflow 3 has it, 2.11 does not; there this module can be imported, and no watcher can be made.
 _Base: Any = getattr(base, "BaseEventTrigger", BaseTrigger)
 
-# Seconds from an event until it is kept that it was told. Airflow writes an event to its database about one second
-# after it was given, and a triggerer that stops in between loses it. So it must be told again then: an event twice is
-# better than none, with which nobody would know that the money runs out.
-SETTLING = 3.0
+# Seconds from an event until it is kept that it was told. Airflow passes an event on within about one, to write it to
+# its database before it does what is asked of it later; a triggerer that stops before that loses it. So it must be told
+# again then: an event twice is better than none, with which nobody would know that the money runs out.
+SETTLING = 2.0
 
 _ARMED, _DISARMED = "armed", "disarmed"
 
