@@ -130,6 +130,11 @@ class Amount:
         usd = EXACT.normalize(EXACT.divide(Decimal(self.credits), CREDITS_PER_USD))
         return usd if usd != usd.to_integral_value() else usd.quantize(Decimal(1))  # 50, not 5E+1
 
+    @property
+    def text(self) -> str:
+        """The sum as text that :meth:`parse` reads as the same sum, parts of a credit included."""
+        return f"{Decimal(self.credits):f} credits"
+
     def __str__(self) -> str:
         return f"{self.credits:,} credits ({_dollars(self.usd, ',')} USD)"
 

@@ -98,11 +98,6 @@ class Crossing:
         return f"{self.direction} {self.threshold}"
 
 
-def text_of(amount: Amount) -> str:
-    """Give an amount as text that :meth:`Amount.parse` reads as the same amount."""
-    return f"{Decimal(amount.credits):f} credits"
-
-
 def _amount(name: str, written: object) -> Amount:
     if written is None:
         raise AimlBillingThresholdError(f"{name} must be set: a watcher knows no lowBalance of the account.")
@@ -110,7 +105,7 @@ def _amount(name: str, written: object) -> Amount:
         raise AimlBillingThresholdError(f"{name} is a template, and a watcher renders none. Write the sum itself.")
     try:
         amount = Amount.parse(written)
-        return Amount.parse(text_of(amount))  # which is how it is kept
+        return Amount.parse(amount.text)  # which is how it is kept
     except AimlBillingThresholdError as error:
         raise AimlBillingThresholdError(f"{name}: {error}") from None
 

@@ -74,7 +74,7 @@ class Estimate:
     @property
     def threshold(self) -> str:
         """The amount as text that every ``threshold`` takes."""
-        return f"{_plain(Decimal(self.amount.credits))} credits"
+        return self.amount.text
 
     def to_dict(self) -> dict[str, Any]:
         """Give a plain JSON dictionary. Numbers are decimal text, since a JSON number may lose a part of them."""
@@ -218,7 +218,7 @@ class Pricing:
         credits = usd * CREDITS_PER_USD
         try:
             amount = Amount(EXACT.divide(Decimal(credits.numerator), Decimal(credits.denominator)))
-            return Amount.parse(f"{_plain(Decimal(amount.credits))} credits")  # so that every threshold can take it
+            return Amount.parse(amount.text)  # so that every threshold can take it
         except (ArithmeticError, AimlBillingThresholdError):
             raise self._refused("the sum has no exact decimal value, or is beyond all sense") from None
 

@@ -8,7 +8,6 @@ for one of those things is an obstacle, and so is each value that is not known b
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
@@ -84,12 +83,12 @@ def obstacle(sensor: Any, threshold: object, conn_id: object, map_index: int | N
 
 
 def literal(threshold: object) -> str | None:
-    """Give a threshold as a trigger takes it: credits as text, or the template that it is."""
+    """Give a threshold as a trigger takes it: as text, or the template that it is."""
     if threshold is None or _is_template(threshold):
         return threshold
     from airflow_provider_aimlbilling.balance import Amount
 
-    return format(Decimal(Amount.parse(threshold).credits), "f")
+    return Amount.parse(threshold).text
 
 
 def _unsafe(template: str, sensor: Any, dag: Any) -> str | None:

@@ -41,10 +41,10 @@ def started(sensor: BalanceSensor) -> dict[str, Any]:
 
 
 THRESHOLDS = {
-    "dollars": ("2.50 USD", "5000000"),
-    "credits": (5_000_000, "5000000"),
-    "a decimal": (Decimal("0.5"), "0.5"),
-    "an amount": (Amount(7), "7"),
+    "dollars": ("2.50 USD", "5000000 credits"),
+    "credits": (5_000_000, "5000000 credits"),
+    "a decimal": (Decimal("0.5"), "0.5 credits"),
+    "an amount": (Amount(7), "7 credits"),
     "the account's own": (None, None),
     "params": ("{{ params.need }}", "{{ params.need }}"),
     "conf": ("{{ dag_run.conf.get('need', '1 USD') }}", "{{ dag_run.conf.get('need', '1 USD') }}"),
@@ -152,7 +152,7 @@ RENDERED: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "a param": ({"threshold": "{{ params.need }}"}, ("4000000", "aimlbilling_default")),
     "a typo": ({"threshold": "{{ params.typo }}000"}, None),
     "a test of what is not there": ({"threshold": "{{ 50 if params.typo else 5 }} USD"}, None),
-    "a connection": ({"aimlbilling_conn_id": "{{ params.account }}"}, ("1", "rich")),
+    "a connection": ({"aimlbilling_conn_id": "{{ params.account }}"}, ("1 credits", "rich")),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_no_key_and_no_person_is_in_any_log(run_dag: Any, sandbox: Sandbox) -> N
     run = run_dag(gate("deferrable", fail_if_topup_stuck=True))
     assert "user@example.com" not in run.log
     assert sandbox.key not in run.log
+
+
+def test_a_part_of_a_credit_is_waited_for_too(run_dag: Any, sandbox: Sandbox) -> None:
+    """As an estimate may ask for one; the trigger must read what the sensor writes."""
+    threading.Timer(2, sandbox.top_up, [1]).start()
+    run = run_dag(gate("deferrable", threshold="5000000.5 credits", timeout=20, soft_fail=False))
+    assert run.state() == "success"
 
 
 def test_a_payment_that_works_tops_the_sandbox_up(sandbox: Sandbox) -> None:

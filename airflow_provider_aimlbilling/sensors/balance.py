@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -239,7 +238,7 @@ class BalanceSensor(BaseSensorOperator):
         self.defer(
             trigger=BalanceTrigger(
                 aimlbilling_conn_id=self.aimlbilling_conn_id,
-                threshold=None if threshold is None else format(Decimal(threshold.credits), "f"),
+                threshold=None if threshold is None else threshold.text,
                 deadline=deadline,
                 next_poll_at=now + max(self.poke_interval, self._not_before - time.monotonic()),
                 last_seen=self._waiting.seen,

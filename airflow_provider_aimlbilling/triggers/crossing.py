@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers import base
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_aimlbilling.crossings import Crossing, text_of
+from airflow_provider_aimlbilling.crossings import Crossing
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.shared_poll import shared
@@ -84,9 +84,9 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
         return (
             "airflow_provider_aimlbilling.triggers.crossing.BalanceEventTrigger",
             {
-                "threshold": text_of(self.rule.threshold),
+                "threshold": self.rule.threshold.text,
                 "crossing": self.rule.direction,
-                "hysteresis": text_of(self.rule.hysteresis),
+                "hysteresis": self.rule.hysteresis.text,
                 "aimlbilling_conn_id": self.aimlbilling_conn_id,
                 "poke_interval": self.poke_interval,
             },
@@ -140,7 +140,7 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
 
     def _state_key(self) -> str:
         """Name the state: all that makes two crossings of one asset differ. How often is asked makes no difference."""
-        sums = f"{text_of(self.rule.threshold)}, hysteresis {text_of(self.rule.hysteresis)}"
+        sums = f"{self.rule.threshold.text}, hysteresis {self.rule.hysteresis.text}"
         return f"{self.aimlbilling_conn_id}: {self.rule.direction} {sums}"
 
     def _log_fault(self, reading: Reading) -> None:
