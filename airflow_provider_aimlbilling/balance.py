@@ -48,7 +48,7 @@ def _tidy(number: Decimal) -> Number:
     return int(whole) if whole == number else EXACT.normalize(number)
 
 
-def _json_number(number: Number | None) -> int | str | None:
+def json_number(number: Number | None) -> int | str | None:
     """A number for JSON: ``int`` where whole, else decimal text, since a JSON number would become a binary float."""
     return number if number is None or isinstance(number, int) else format(number, "f")
 
@@ -236,16 +236,16 @@ class Balance:
         Credits are ``int`` (decimal text should the API ever give a part of a credit), ``balance_usd`` is decimal text.
         """
         data = asdict(self) | {
-            "balance": _json_number(self.balance),
+            "balance": json_number(self.balance),
             "balance_usd": _dollars(self.balance_usd),
-            "low_balance_threshold": _json_number(self.low_balance_threshold),
+            "low_balance_threshold": json_number(self.low_balance_threshold),
         }
         # Only where they were asked for.
         for name, numbers in (("key_limit", ("limit", "spent")), ("top_up", ("threshold", "amount"))):
             if data[name] is None:
                 del data[name]
             else:
-                data[name] |= {number: _json_number(data[name][number]) for number in numbers}
+                data[name] |= {number: json_number(data[name][number]) for number in numbers}
         return data
 
     @classmethod
@@ -369,9 +369,9 @@ class Verdict:
         return {
             "clears": self.clears,
             "reason": self.reason,
-            "threshold_credits": _json_number(self.threshold.credits if self.threshold else None),
-            "available_credits": _json_number(self.available.credits if self.available else None),
-            "shortfall_credits": _json_number(self.shortfall.credits if self.shortfall else None),
+            "threshold_credits": json_number(self.threshold.credits if self.threshold else None),
+            "available_credits": json_number(self.available.credits if self.available else None),
+            "shortfall_credits": json_number(self.shortfall.credits if self.shortfall else None),
             "short_of": self.short_of,
             "balance": self.balance.to_dict() if self.balance else None,
         }

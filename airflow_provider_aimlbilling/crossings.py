@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_aimlbilling.balance import EXACT, Amount, Balance, Gate, Number
+from airflow_provider_aimlbilling.balance import EXACT, Amount, Balance, Gate, json_number
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingError,
     AimlBillingThresholdError,
@@ -80,8 +80,8 @@ class Crossing:
         balance = reading if isinstance(reading, Balance) else None
         return {
             "crossing": self.direction,
-            "threshold_credits": _json_number(self.threshold.credits),
-            "hysteresis_credits": _json_number(self.hysteresis.credits),
+            "threshold_credits": json_number(self.threshold.credits),
+            "hysteresis_credits": json_number(self.hysteresis.credits),
             "balance": balance.to_dict() if balance else None,
             "reason": self._reason(reading),
         }
@@ -108,7 +108,3 @@ def _amount(name: str, written: object) -> Amount:
         return Amount.parse(amount.text)  # which is how it is kept
     except AimlBillingThresholdError as error:
         raise AimlBillingThresholdError(f"{name}: {error}") from None
-
-
-def _json_number(number: Number) -> int | str:
-    return number if isinstance(number, int) else format(number, "f")

@@ -36,7 +36,8 @@ def require_balance(
         require_balance("2 USD")
 
     In a running task it checks at once; in a DAG file it gives the callable. On a mapped task each index asks anew, so
-    that the rest is held when the money is gone. A task that was deferred is not held when it goes on: it has spent.
+    that the rest is held when the money is gone. As ``pre_execute`` it does not hold a task that was deferred and goes
+    on, since that has spent; a plain call always checks.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
@@ -52,7 +53,7 @@ def require_balance(
     """
     guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
     if (context := _running()) is not None:
-        guard(context)
+        guard.check(context)
     elif _in_a_process_of_a_task():
         # To give the callable here would be to let the task spend unchecked.
         raise RuntimeError(
@@ -75,9 +76,12 @@ class Guard:
         self.respect_key_limit = respect_key_limit
 
     def __call__(self, context: Context) -> None:
+        """Check as ``pre_execute``, which Airflow calls once more when a deferred task goes on. It has spent then."""
+        if not _goes_on(context):
+            self.check(context)
+
+    def check(self, context: Context) -> None:
         """Ask the API, decide, and let the task run or not."""
-        if _goes_on(context):
-            return
         verdict = self._decide(context)
         if verdict.clears:
             return
@@ -100,7 +104,7 @@ class Guard:
 
 
 def _goes_on(context: Context) -> bool:
-    """Say whether the task was deferred and goes on: Airflow calls ``pre_execute`` then, too."""
+    """Say whether the task was deferred and goes on."""
     ti: Any = context["ti"]
     told = getattr(ti, "_ti_context_from_server", None)  # of Airflow 3
     return bool(getattr(ti, "next_method", None) or getattr(told, "next_method", None))

@@ -9,6 +9,15 @@ from contextvars import Context
 from typing import Any
 
 
+def poll_key(conn_id: str, poke_interval: float, *more: Hashable) -> Hashable:
+    """
+    Name the poll of a connection, for our own sharing and for Airflow's: gates and watchers of one name share it.
+
+    :param more: what is asked beside the balance.
+    """
+    return ("aimlbilling-balance", conn_id, poke_interval, *more)
+
+
 class _Poll:
     """A poll that runs in a task of its own, so that no reader's end can end it for the others."""
 

@@ -171,6 +171,30 @@ def test_a_task_that_spent_and_was_deferred_is_let_go_on(
     assert len([request for request in sandbox.requests if request.method == "GET"]) == 1
 
 
+def test_a_plain_call_checks_also_in_a_task_that_was_deferred(run_dag: Any, sandbox: Sandbox) -> None:
+    """One that waits first and spends when it goes on must not spend unchecked."""
+    run = run_dag(
+        """
+        from datetime import timedelta
+        from airflow.providers.common.compat.sdk import BaseOperator
+        from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        class Job(BaseOperator):
+            def execute(self, context):
+                self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="spend")
+
+            def spend(self, context, event=None):
+                require_balance("3 USD")
+                print("SPENT" + " IT")
+
+        Job(task_id="gate")
+        """
+    )
+    assert run.state() == "failed"
+    assert "SPENT IT" not in run.log
+
+
 def test_in_a_process_of_the_task_s_own_making_it_does_not_pass_unseen(sandbox: Sandbox) -> None:
     code = "from airflow_provider_aimlbilling.guard import require_balance; require_balance('1 USD'); print('SPENT IT')"
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CTX")}

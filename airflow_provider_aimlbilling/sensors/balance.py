@@ -158,9 +158,8 @@ class BalanceSensor(BaseSensorOperator):
 
     def _asked(self) -> dict[str, Any]:
         """What is asked beside the balance."""
-        asked = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.topup_grace}
-        wanted = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.fail_if_topup_stuck}
-        return {name: value for name, value in asked.items() if wanted[name]}
+        limit = {"respect_key_limit": True} if self.respect_key_limit else {}
+        return limit | ({"top_up_grace": self.topup_grace} if self.fail_if_topup_stuck else {})
 
     # What Airflow serializes.
     start_from_trigger = OfInstance(False, _starts_from_trigger)

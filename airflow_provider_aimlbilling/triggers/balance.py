@@ -22,7 +22,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_aimlbilling.balance import Amount, Gate
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.polling import Reading, poll
-from airflow_provider_aimlbilling.shared_poll import shared
+from airflow_provider_aimlbilling.shared_poll import poll_key, shared
 from airflow_provider_aimlbilling.waiting import Waiting, deferral_timeout
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         if self.exponential_backoff or self._unrendered:
             return None
         asked = tuple(self._asked().items()) if any(self._asked().values()) else ()
-        return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval, *asked)
+        return poll_key(self.aimlbilling_conn_id, self.poke_interval, *asked)
 
     def _asked(self) -> dict[str, Any]:
         """What is asked beside the balance."""

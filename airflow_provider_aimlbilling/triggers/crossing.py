@@ -19,7 +19,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_aimlbilling.crossings import Crossing
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.shared_poll import shared
+from airflow_provider_aimlbilling.shared_poll import poll_key, shared
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.polling import Reading
@@ -94,7 +94,7 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
 
     def shared_stream_key(self) -> Hashable:
         """Name the poll that this trigger shares, as gates name theirs."""
-        return ("aimlbilling-balance", self.aimlbilling_conn_id, self.poke_interval)
+        return poll_key(self.aimlbilling_conn_id, self.poke_interval)
 
     @classmethod
     def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Reading, None]:
