@@ -1,29 +1,37 @@
-"""One poll for many readers in one event loop, for Airflow before 3.3, which shares no streams. No Airflow in here."""
+"""One poll for many readers in one event loop. No Airflow in here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Hashable
-from contextlib import aclosing
-from contextvars import Context
+import logging
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import Context, copy_context
 from typing import Any
+
+_log = logging.getLogger(__name__)
+
+# How many readers are shown a reading before the event loop may do something else.
+AT_ONCE = 100
+
+# What readers are shown last, by a poll that ends by itself.
+ENDED = object()
 
 
 def poll_key(conn_id: str, poke_interval: float, *more: Hashable) -> Hashable:
     """
-    Name the poll of a connection, for our own sharing and for Airflow's: gates and watchers of one name share it.
+    Name the poll of a connection: gates and watchers of one name share it.
 
     :param more: what is asked beside the balance.
     """
-    return ("aimlbilling-balance", conn_id, poke_interval, *more)
+    return (conn_id, poke_interval, *more)
 
 
 class _Poll:
     """A poll that runs in a task of its own, so that no reader's end can end it for the others."""
 
     def __init__(self, readings: AsyncGenerator[Any, None]) -> None:
-        self.readers = 0
-        self.next: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.readers: dict[Callable[[Any], object], None] = {}  # a set that keeps its order
         # In a context of its own, or what is logged while it polls would be told as the first reader's, ended or not.
         self.task = Context().run(asyncio.create_task, self._run(readings))
 
@@ -31,35 +39,50 @@ class _Poll:
         try:
             async with aclosing(readings):
                 async for reading in readings:
-                    arrived, self.next = self.next, asyncio.get_running_loop().create_future()
-                    arrived.set_result(reading)
+                    await self._show(reading)
+        except Exception as fault:  # noqa: BLE001 - its text may hold anything
+            _log.error("A poll broke with %s.", type(fault).__name__)
         finally:
-            self.next.set_result(None)  # whoever still reads must not wait for ever
+            for show in self.readers:  # whoever still reads must not wait for ever
+                show(ENDED)
+
+    async def _show(self, reading: Any) -> None:
+        for number, show in enumerate(list(self.readers), start=1):
+            if show in self.readers:
+                show(reading)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
 
 _polls: dict[Hashable, _Poll] = {}
 
 
-async def shared(key: Hashable, open_poll: Callable[[], AsyncGenerator[Any, None]]) -> AsyncGenerator[Any, None]:
+@contextmanager
+def reading_along(
+    key: Hashable, open_poll: Callable[[], AsyncGenerator[Any, None]], show: Callable[[Any], object]
+) -> Iterator[None]:
     """
     Read along with all readers of a key in this event loop. The first opens the poll, the last one's end closes it.
 
-    A reader that joins later gets what comes next. A poll that ends gives ``None`` and ends the reading.
+    A reader that joins later is shown what comes next. To be shown a reading wakes no task, so thousands of readers
+    cost little: ``show`` wakes its own when there is something to do.
 
     :param key: names the poll.
     :param open_poll: starts it.
+    :param show: is called with each reading, and with ``ENDED`` if there will be no more, in the context of the caller.
+        It must neither raise nor take long.
     """
     key = (asyncio.get_running_loop(), key)
     poll = _polls.get(key)
     if poll is None or poll.task.done():
         poll = _polls[key] = _Poll(open_poll())
-    poll.readers += 1
+    context = copy_context()
+    reader = lambda reading: context.run(show, reading)  # noqa: E731 - another one each time, where show may be the same
+    poll.readers[reader] = None
     try:
-        while not poll.task.done():
-            # Shielded: one reader's cancellation must not cancel what the others wait for.
-            yield await asyncio.shield(poll.next)
+        yield
     finally:
-        poll.readers -= 1
+        del poll.readers[reader]
         if not poll.readers:
             poll.task.cancel()
             if _polls.get(key) is poll:

@@ -72,6 +72,10 @@ class Services(_Deployment):
         sql = "select coalesce(state, 'none'), count(*) from task_instance where run_id = ? group by 1"
         return {state: int(number) for state, number in self.query(sql, run_id)}
 
+    def taken_up(self, run_id: str) -> int:
+        """Count the run's triggers that the triggerer has begun to run: each has a log of its own from then on."""
+        return sum(1 for _ in (self.home / "logs").glob(f"*/run_id={run_id}/**/*.trigger.*.log"))
+
     def processes(self) -> Iterator[psutil.Process]:
         """Give the services and all their descendants."""
         for service in self._processes:
@@ -201,7 +205,9 @@ def _round(services: Services, account: Sandbox, gates: int) -> list[list[float]
         # Schedulers of 3.x fail a rescheduled sensor that is due again before its last poke was reported.
         left = gates - states.get("failed", 0)
         on_workers = states.get("running", 0) + states.get("up_for_reschedule", 0)
-        return states.get("deferred") == left or (on_workers == left and len(account.requests) >= left)
+        if on_workers == left:
+            return len(account.requests) >= left
+        return states.get("deferred") == left and services.taken_up(run_id) == left
 
     services.wait_for(f"{gates} waiting gates", all_wait, seconds=LONGEST)
     to_wait = services.cpu() - cpu, time.monotonic() - began

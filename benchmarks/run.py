@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="how often everything is repeated")
     parser.add_argument("--gates", type=int, nargs="+", help="how many gates wait (triggerer, deployment)")
     parser.add_argument("--peers", nargs="+", help="whose gates, by a part of their names (deployment)")
+    parser.add_argument("--seconds", type=float, help="how long gates wait (faults)")
     options = parser.parse_args()
     if unknown := set(options.themes) - set(THEMES):
         parser.error(f"no theme {', '.join(sorted(unknown))}; there are {', '.join(THEMES)}")
@@ -37,7 +38,7 @@ def main() -> None:
     for theme in options.themes or THEMES:
         module = importlib.import_module(theme)
         takes = inspect.signature(module.run).parameters
-        given = {name: getattr(options, name) for name in ("gates", "peers") if getattr(options, name)}
+        given = {name: getattr(options, name) for name in ("gates", "peers", "seconds") if getattr(options, name)}
         began = time.monotonic()
         for table in module.run(options.repeats or THEMES[theme], **{k: v for k, v in given.items() if k in takes}):
             table.write(RESULTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 INTERVAL = 10.0  # seconds between two polls
 LASTS = 20.0  # seconds that are measured
-BOUND = "bound: one poll, no checks"
+SLEEPS = "limit: a trigger that only sleeps"
+BOUND = "bound: one poll of Airflow's, no checks"
 
 
 def run(repeats: int, gates: list[int] | None = None) -> list[Table]:
@@ -31,7 +33,7 @@ def run(repeats: int, gates: list[int] | None = None) -> list[Table]:
         f"Triggers that wait in one event loop, a poll every {INTERVAL:g} s, measured for {LASTS:g} s.",
         ["triggers", "requests/s", "of a core", "lag of the loop, median ms", "longest, ms", "KB a trigger"],
     )
-    kinds = ["nothing", "BalanceTrigger", "BalanceTrigger before Airflow 3.3", "a usual trigger", BOUND]
+    kinds = ["nothing", SLEEPS, "BalanceTrigger", "a usual trigger", BOUND]
     with tempfile.TemporaryDirectory() as folder, Sandbox(0) as account:
         env = os.environ | connections(account) | {"AIRFLOW_HOME": folder, "PYTHONPATH": str(Path(__file__).parent)}
         for number in gates or [100, 1000, 5000]:
@@ -75,26 +77,41 @@ def _waits(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
 
         return usual
 
-    from airflow.triggers.shared_stream import SharedStreamManager
+    if kind == SLEEPS:
+        from airflow.triggers.base import BaseTrigger
+
+        class Sleeps(BaseTrigger):
+            def serialize(self) -> tuple[str, dict[str, Any]]:
+                return "", {}
+
+            async def run(self) -> AsyncIterator[Any]:
+                yield await asyncio.Event().wait()
+
+        async def sleeps(_: int) -> None:
+            async for _ in Sleeps().run():
+                raise AssertionError
+
+        return sleeps
+
+    if kind == BOUND:
+        from airflow.triggers.shared_stream import SharedStreamManager
+        from bound import BoundTrigger
+
+        shared = SharedStreamManager()
+
+        async def bound(number: int) -> None:
+            trigger = BoundTrigger(THRESHOLD, INTERVAL)
+            key = trigger.shared_stream_key()
+            stream = shared.subscribe(trigger_id=number, trigger=trigger, key=key)
+            async for _ in trigger.filter_shared_stream(stream):
+                raise AssertionError
+
+        return bound
 
     from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
-    shared = SharedStreamManager()
-
-    async def ours(number: int) -> None:
-        trigger: Any
-        if kind == BOUND:
-            from bound import BoundTrigger
-
-            trigger = BoundTrigger(THRESHOLD, INTERVAL)
-        else:
-            trigger = BalanceTrigger("aimlbilling_default", str(THRESHOLD), INTERVAL, time.time() + 3600)
-        if kind != "BalanceTrigger before Airflow 3.3":  # as the triggerer of Airflow 3.3 runs it
-            key = trigger.shared_stream_key()
-            events = trigger.filter_shared_stream(shared.subscribe(trigger_id=number, trigger=trigger, key=key))
-        else:
-            events = trigger.run()
-        async for _ in events:
+    async def ours(_: int) -> None:
+        async for _ in BalanceTrigger("aimlbilling_default", str(THRESHOLD), INTERVAL, time.time() + 3600).run():
             raise AssertionError
 
     return ours
@@ -103,9 +120,14 @@ def _waits(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
 async def measure(kind: str, number: int) -> dict[str, float]:
     """Start the triggers, let them settle, and watch the loop."""
     start = _waits(kind)
+    # The first loads what all need, and asks a first time.
+    tasks = [asyncio.create_task(start(0))] if start else []
+    await asyncio.sleep(2)
+    gc.collect()
     memory = _memory()
-    tasks = [asyncio.create_task(start(n)) for n in range(number)] if start else []
+    tasks += [asyncio.create_task(start(n)) for n in range(1, number)] if start else []
     await asyncio.sleep(INTERVAL * 2 + 2)
+    gc.collect()
     used = (_memory() - memory) / max(number, 1) / 1000
     print(json.dumps({"warm": True}), flush=True)
     cpu, wall, lags = time.process_time(), time.monotonic(), []

@@ -8,12 +8,12 @@ import logging
 import ssl
 import sys
 import time
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.triggers import base
 from conftest import KEY
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
@@ -23,11 +23,6 @@ from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from tls import over_tls
-
-try:
-    from airflow.triggers.shared_stream import SharedStreamManager
-except ImportError:
-    SharedStreamManager = None
 
 
 def trigger(**changes: Any) -> BalanceTrigger:
@@ -108,7 +103,7 @@ def test_whatever_is_wrong_becomes_an_event_and_nothing_is_raised(sandbox: Sandb
 def test_a_fault_that_is_not_ours_leaves_only_its_type(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
     from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
-    def broken(self: object) -> None:
+    def broken(self: object, **asked: object) -> None:
         raise RuntimeError(f"Bearer {KEY}")
 
     monkeypatch.setattr(AimlBillingHook, "get_balance", broken)
@@ -182,60 +177,26 @@ def test_repr_and_serialize_hold_no_secret(sandbox: Sandbox) -> None:
 
 
 def test_a_task_that_asks_for_a_triggerer_queue_gets_it() -> None:
-    assert BalanceTrigger.supports_triggerer_queue is True
-    assert issubclass(BalanceTrigger, getattr(base, "BaseEventTrigger", base.BaseTrigger))
+    assert getattr(BalanceTrigger, "supports_triggerer_queue", True)
 
 
 def test_what_differs_in_connection_or_interval_is_not_shared() -> None:
-    key = trigger().shared_stream_key()
-    assert key is not None
-    assert trigger(threshold="1", deadline=0.0, next_poll_at=9.0, silent_fail=True).shared_stream_key() == key
-    assert trigger(poke_interval=0.3).shared_stream_key() != key
-    assert trigger(aimlbilling_conn_id="another").shared_stream_key() != key
-    assert trigger(exponential_backoff=True).shared_stream_key() is None
+    key = trigger()._poll_key()
+    assert trigger(threshold="1", deadline=0.0, next_poll_at=9.0, silent_fail=True)._poll_key() == key
+    others = [
+        *({"poke_interval": 0.3}, {"aimlbilling_conn_id": "another"}, {"exponential_backoff": True}),
+        *({"respect_key_limit": True}, {"top_up_grace": 60.0}, {"top_up_grace": 61.0}),
+    ]
+    assert len({key, *(trigger(**other)._poll_key() for other in others)}) == 7
 
 
-class Airflow:
-    """Runs triggers as the triggerer of Airflow 3.3 does: those that can share a stream share it."""
-
-    def __init__(self) -> None:
-        self.manager = SharedStreamManager()
-
-    async def fire(self, number: int, gate: BalanceTrigger) -> dict[str, Any]:
-        key = gate.shared_stream_key()
-        if key is None:
-            return await fire(gate)
-        stream = self.manager.subscribe(trigger_id=number, trigger=gate, key=key)
-        try:
-            async for event in gate.filter_shared_stream(stream):
-                return event.payload
-        finally:
-            await self.manager.unsubscribe(number, key)
-        raise AssertionError
-
-
-class OlderAirflow:
-    """Runs triggers as older versions do: each by itself."""
-
-    async def fire(self, number: int, gate: BalanceTrigger) -> dict[str, Any]:
-        return await fire(gate)
-
-
-TRIGGERERS = [OlderAirflow] if SharedStreamManager is None else [Airflow, OlderAirflow]
-
-
-@pytest.fixture(params=TRIGGERERS, ids=lambda kind: kind.__name__)
-def triggerer(request: pytest.FixtureRequest) -> Any:
-    return request.param()
-
-
-def test_two_hundred_gates_share_one_poll(sandbox: Sandbox, triggerer: Any) -> None:
+def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
     """Requests count intervals, not gates; one gate's end disturbs no other; the poll ends with the last."""
     sandbox.set_balance(0)
 
     async def wait() -> tuple[list[dict[str, Any]], int]:
         gates = [trigger(threshold=str(1 + number % 2 * 1_000_000), poke_interval=0.5) for number in range(200)]
-        tasks = [asyncio.ensure_future(triggerer.fire(number, gate)) for number, gate in enumerate(gates)]
+        tasks = [asyncio.ensure_future(fire(gate)) for gate in gates]
         await asyncio.sleep(2.2)
         sandbox.set_balance(1)
         await asyncio.wait(tasks[::2])
@@ -254,9 +215,28 @@ def test_two_hundred_gates_share_one_poll(sandbox: Sandbox, triggerer: Any) -> N
     assert sandbox.connections <= 3, "one kept connection, and anew after each 500"
 
 
-def test_gates_that_differ_never_read_each_others_figures(
-    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, triggerer: Any
-) -> None:
+def test_a_waiting_gate_is_small(sandbox: Sandbox) -> None:
+    """At most 5 KB each, also after it has seen readings."""
+    sandbox.set_balance(0)
+
+    async def wait() -> float:
+        gates = 1000
+        tasks = [asyncio.ensure_future(fire(trigger(poke_interval=0.3)))]  # the first loads what all need
+        await asyncio.sleep(1)
+        tracemalloc.start()
+        tasks += [asyncio.ensure_future(fire(trigger(poke_interval=0.3))) for _ in range(gates)]
+        await asyncio.sleep(1.5)
+        kilobytes = tracemalloc.get_traced_memory()[0] / gates / 1000
+        tracemalloc.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return kilobytes
+
+    assert asyncio.run(wait()) < 5
+
+
+def test_gates_that_differ_never_read_each_others_figures(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
     """Other keys, hosts, versions and intervals are other polls."""
     sandbox.set_balance(0)
     with Sandbox("100 USD", key="another-key-0123") as rich:
@@ -272,19 +252,19 @@ def test_gates_that_differ_never_read_each_others_figures(
         ]
 
         async def wait() -> list[dict[str, Any]]:
-            return await asyncio.gather(*(triggerer.fire(n, trigger(**changes)) for n, changes in enumerate(differ)))
+            return await asyncio.gather(*(fire(trigger(**changes)) for changes in differ))
 
         events = asyncio.run(wait())
-        assert {request.path for request in rich.requests} == {"/v1/billing/balance", "/v2/billing"}
+        assert {request.path for request in rich.requests} == {"/v1/billing/balance", "/v2/billing/detail"}
     assert [event["status"] for event in events] == ["timeout", "timeout", "cleared", "cleared", "failed"]
 
 
-def test_a_gate_that_is_cancelled_disturbs_no_other(sandbox: Sandbox, triggerer: Any) -> None:
+def test_a_gate_that_is_cancelled_disturbs_no_other(sandbox: Sandbox) -> None:
     """Also the one that began the poll."""
     sandbox.set_balance(0)
 
     async def wait() -> list[dict[str, Any]]:
-        tasks = [asyncio.ensure_future(triggerer.fire(number, trigger())) for number in range(3)]
+        tasks = [asyncio.ensure_future(fire(trigger())) for _ in range(3)]
         await asyncio.sleep(0.5)
         tasks.pop(0).cancel()
         await asyncio.sleep(0.5)
@@ -295,9 +275,9 @@ def test_a_gate_that_is_cancelled_disturbs_no_other(sandbox: Sandbox, triggerer:
     assert [event["status"] for event in asyncio.run(wait())] == ["cleared", "cleared"]
 
 
-def test_a_second_wait_in_another_loop_polls_anew(sandbox: Sandbox, triggerer: Any) -> None:
+def test_a_second_wait_in_another_loop_polls_anew(sandbox: Sandbox) -> None:
     for _ in range(2):
-        assert asyncio.run(triggerer.fire(0, trigger()))["status"] == "cleared"
+        assert asyncio.run(fire(trigger()))["status"] == "cleared"
     assert len(sandbox.requests) == 2
 
 
@@ -313,7 +293,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("row", FAULTS)
-def test_no_fault_makes_more_than_one_request_an_interval(sandbox: Sandbox, triggerer: Any, row: str) -> None:
+def test_no_fault_makes_more_than_one_request_an_interval(sandbox: Sandbox, row: str) -> None:
     """Fifty gates that wait on through anything (silent_fail) ask no more often than one, and keep Retry-After."""
     sandbox.fail(**FAULTS[row])
     interval, lasts = 0.25, 4.0
@@ -323,7 +303,7 @@ def test_no_fault_makes_more_than_one_request_an_interval(sandbox: Sandbox, trig
             trigger(poke_interval=interval, deadline=time.time() + lasts, silent_fail=True, threshold="9000000")
             for _ in range(50)
         ]
-        return await asyncio.gather(*(triggerer.fire(number, gate) for number, gate in enumerate(gates)))
+        return await asyncio.gather(*(fire(gate) for gate in gates))
 
     events = asyncio.run(wait())
     assert {event["status"] for event in events} == {"timeout"}

@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
-from contextlib import aclosing
 from datetime import datetime, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -22,20 +21,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_aimlbilling.balance import Amount, Gate
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.polling import Reading, poll
-from airflow_provider_aimlbilling.shared_poll import poll_key, shared
+from airflow_provider_aimlbilling.shared_poll import ENDED, poll_key, reading_along
 from airflow_provider_aimlbilling.waiting import Waiting, deferral_timeout
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Context
 
-# Airflow 3 has it, 2.11 does not. From 3.3 on its shared stream also serves deferred tasks.
-_Base: Any = getattr(base, "BaseEventTrigger", BaseTrigger)
-
 LONGEST_WAIT = 3600.0  # seconds that exponential backoff grows to where no max_wait is set
 
 
-class BalanceTrigger(_Base):  # type: ignore[misc]
+class BalanceTrigger(BaseTrigger):
     """
     Wait in the triggerer until the balance clears the threshold, the deadline passes, or waiting has become hopeless.
 
@@ -45,8 +41,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     - ``timeout``: with ``message``, and the last ``verdict`` if there was one;
     - ``failed``: with ``error`` (name of a class in ``exceptions``) and ``message``.
 
-    All triggers of one connection and interval that wait in one triggerer share one poll: by Airflow's own shared
-    streams from 3.3 on, else by :mod:`~airflow_provider_aimlbilling.shared_poll`.
+    All triggers of one connection and interval that wait in one triggerer share one poll.
 
     :param aimlbilling_conn_id: id of the Airflow connection. The key itself is never part of a trigger.
     :param threshold: as :meth:`Amount.parse` reads it; ``None`` leaves it to the account's own ``lowBalance``.
@@ -65,9 +60,6 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
     :param top_up_grace: seconds after which an auto top-up that does not pay ends the wait; ``None`` for never.
     """
 
-    # BaseEventTrigger turns this off, being made for watchers; a deferred task needs it.
-    supports_triggerer_queue = True
-
     def __init__(
         self,
         aimlbilling_conn_id: str,
@@ -84,7 +76,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
         respect_key_limit: bool = False,
         top_up_grace: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.threshold = threshold
         self.poke_interval = poke_interval
@@ -117,7 +109,7 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
                 "last_fault": self.last_fault,
                 "end_from_trigger": self.end_from_trigger,
                 # Only where they are set, so that a triggerer of version 0.1.0 can make a trigger of a newer worker's.
-                **{name: value for name, value in self._asked().items() if value},
+                **self._asked(),
             },
         )
 
@@ -136,71 +128,70 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
                 f"One of the templates {written} cannot be rendered ({type(fault).__name__}). Correct it in the DAG."
             )
 
-    def shared_stream_key(self) -> Hashable | None:
-        """Name the poll that this trigger can share: all that makes two polls differ, and nothing else."""
-        if self.exponential_backoff or self._unrendered:
-            return None
-        asked = tuple(self._asked().items()) if any(self._asked().values()) else ()
-        return poll_key(self.aimlbilling_conn_id, self.poke_interval, *asked)
-
     def _asked(self) -> dict[str, Any]:
-        """What is asked beside the balance."""
-        return {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.top_up_grace}
+        """What is asked beside the balance, as the arguments of :meth:`AimlBillingHook.get_balance`."""
+        asked = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.top_up_grace}
+        return {name: value for name, value in asked.items() if value}
 
-    @classmethod
-    def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Reading, None]:
-        """
-        Poll for all triggers of one :meth:`shared_stream_key`.
+    def _poll_key(self) -> Hashable:
+        """Name the poll that this trigger can share: all that makes two polls differ, and nothing else."""
+        if self.exponential_backoff:
+            return object()  # nobody else's
+        return poll_key(self.aimlbilling_conn_id, self.poke_interval, *self._asked().items())
 
-        Of ``kwargs`` only ``next_poll_at`` is not in the key. It can but delay the group's first poll.
-        """
-        interval = kwargs["poke_interval"]
-        asked = {name: kwargs.get(name) for name in ("respect_key_limit", "top_up_grace") if kwargs.get(name)}
-        return poll(kwargs["aimlbilling_conn_id"], repeat(interval), interval, kwargs["next_poll_at"], asked)
+    def _open_poll(self) -> AsyncGenerator[Reading, None]:
+        """Poll for all triggers of one key. Of what is not in it, ``next_poll_at`` can but delay the first poll."""
+        interval = self.poke_interval
+        waits = self._growing_waits() if self.exponential_backoff else repeat(interval)
+        return poll(self.aimlbilling_conn_id, waits, interval, self.next_poll_at, self._asked())
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait where Airflow itself shares no stream: before 3.3, in ``dag.test()``, with exponential backoff."""
-        key = self.shared_stream_key()
-        if key is None:
-            waits = self._growing_waits()
-            polled = poll(self.aimlbilling_conn_id, waits, self.poke_interval, self.next_poll_at, self._asked())
-        else:
-            polled = shared(key, lambda: self.open_shared_stream(self.serialize()[1]))
-        async with aclosing(polled) as readings:
-            async for event in self.filter_shared_stream(readings):
-                yield event
-
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Turn readings, shared or not, into this trigger's one event."""
+        """Wait, and fire this trigger's one event."""
         try:
-            event = await self._wait(shared_stream)
+            event = await self._wait()
         except AimlBillingError as error:
             event = _failed(error)
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
-            # Not our text, so it may hold anything: only its type leaves.
-            event = _failed(AimlBillingError(f"The wait for the balance broke with {type(fault).__name__}."))
+            event = _broken(fault)
         if self.end_from_trigger and event["status"] == "cleared" and await self._pushed(event["balance"]):
             yield base.TaskSuccessEvent()
         else:
             yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _wait(self, readings: AsyncIterator[Any]) -> dict[str, Any]:
+    async def _wait(self) -> dict[str, Any]:
         if self._unrendered:
             raise self._unrendered
         gate = Gate(None if self.threshold is None else Amount.parse(self.threshold))
         # The logger of the class: one of its own would nearly double what a waiting gate takes of memory.
         waiting = Waiting(gate, self.logger(), silent_fail=self.silent_fail, seen=self.last_seen, fault=self.last_fault)
-        deadline = self.deadline = self._until()
+        self.deadline = self._until()
         if self.end_from_trigger and self.task_instance and self.task_instance.try_number > 1:
             await self._forget_last_try()
-        async for reading in readings:
+        ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+        def show(reading: Any) -> None:
+            if not ended.done() and (event := self._look(waiting, reading)):
+                ended.set_result(event)
+
+        with reading_along(self._poll_key(), self._open_poll, show):
+            return await ended
+
+    def _look(self, waiting: Waiting, reading: Any) -> dict[str, Any] | None:
+        """Give the event that a reading leads to; ``None`` where the wait goes on. It must not raise."""
+        try:
+            if reading is ENDED:
+                raise AimlBillingError("The poll of the balance ended by itself, which it must not.")
             verdict = None if reading is None else waiting.look(reading)
             if verdict and verdict.clears and verdict.balance:
                 return {"status": "cleared", "balance": verdict.balance.to_dict(), "verdict": verdict.to_dict()}
-            if time.time() >= deadline:
+            if self.deadline is not None and time.time() >= self.deadline:
                 last = waiting.verdict.to_dict() if waiting.verdict else None
                 return {"status": "timeout", "message": waiting.story(), "verdict": last}
-        raise AimlBillingError("The poll of the balance ended by itself, which it must not.")
+        except AimlBillingError as error:
+            return _failed(error)
+        except Exception as fault:  # noqa: BLE001 - a trigger must not raise
+            return _broken(fault)
+        return None
 
     def _until(self) -> float:
         """Give the deadline in seconds since the epoch, also where no worker has set one."""
@@ -238,7 +229,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
             # Not as TaskSuccessEvent(xcoms=…), which stores JSON as text.
             if task.do_xcom_push:
-                # The balance alone: each XCom is a call of the API server, and not to make those is what this is for.
+                # The balance alone: each XCom is a call of Airflow's API, and a second made two hundred gates that open
+                # at once compute half as much again, and end three seconds later.
                 await XCom.aset(value=balance, **self._xcom("return_value"))
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             self.log.warning("The triggerer cannot push the XCom (%s): a worker ends this.", type(fault).__name__)
@@ -263,3 +255,8 @@ class BalanceTrigger(_Base):  # type: ignore[misc]
 
 def _failed(error: AimlBillingError) -> dict[str, Any]:
     return {"status": "failed", "error": type(error).__name__, "message": str(error)}
+
+
+def _broken(fault: Exception) -> dict[str, Any]:
+    # Not our text, so it may hold anything: only its type leaves.
+    return _failed(AimlBillingError(f"The wait for the balance broke with {type(fault).__name__}."))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_aimlbilling.crossings import Crossing
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.shared_poll import poll_key, shared
+from airflow_provider_aimlbilling.shared_poll import ENDED, poll_key, reading_along
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.polling import Reading
@@ -92,45 +91,34 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
             },
         )
 
-    def shared_stream_key(self) -> Hashable:
-        """Name the poll that this trigger shares, as gates name theirs."""
-        return poll_key(self.aimlbilling_conn_id, self.poke_interval)
-
-    @classmethod
-    def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Reading, None]:
-        """Poll for all triggers of one :meth:`shared_stream_key`."""
+    def _open_poll(self) -> AsyncGenerator[Reading, None]:
         from airflow_provider_aimlbilling.polling import poll  # with requests, which no DAG file shall load
 
-        interval = kwargs["poke_interval"]
-        return poll(kwargs["aimlbilling_conn_id"], repeat(interval), interval, 0.0)
+        return poll(self.aimlbilling_conn_id, repeat(self.poke_interval), self.poke_interval, 0.0)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch where Airflow itself shares no stream: before 3.3."""
-        polled = shared(self.shared_stream_key(), lambda: self.open_shared_stream(self.serialize()[1]))
-        async with aclosing(polled) as readings, aclosing(self.filter_shared_stream(readings)) as events:
-            async for event in events:
-                yield event
-
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Reading]) -> AsyncGenerator[TriggerEvent, None]:
-        """Turn readings, shared or not, into one event a crossing. It goes on after an event, and remembers."""
+        """Turn readings into one event a crossing. It goes on after an event, and remembers."""
+        readings: asyncio.Queue[Any] = asyncio.Queue()
+        key = poll_key(self.aimlbilling_conn_id, self.poke_interval)
         try:
-            memory = _Memory(getattr(self, "asset_state_store", None), self._state_key(), self.log)
-            armed: bool | None = None
-            told = False
-            async for reading in shared_stream:
-                self._log_fault(reading)
-                kept = await memory.recall()
-                before = armed if kept is None or told else kept
-                armed, crossed = self.rule.look(before, reading)
-                if crossed:
-                    event = self.rule.event(reading)  # type: ignore[arg-type]  # a fault is no crossing
-                    self.log.info("The watcher fires. %s", event["reason"])
-                    told = True
-                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-                    await memory.settle()
-                elif armed is not before:
-                    self._log_state(armed)
-                await memory.keep(armed)
+            with reading_along(key, self._open_poll, readings.put_nowait):
+                memory = _Memory(getattr(self, "asset_state_store", None), self._state_key(), self.log)
+                armed: bool | None = None
+                told = False
+                while (reading := await readings.get()) is not ENDED:
+                    self._log_fault(reading)
+                    kept = await memory.recall()
+                    before = armed if kept is None or told else kept
+                    armed, crossed = self.rule.look(before, reading)
+                    if crossed:
+                        event = self.rule.event(reading)
+                        self.log.info("The watcher fires. %s", event["reason"])
+                        told = True
+                        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                        await memory.settle()
+                    elif armed is not before:
+                        self._log_state(armed)
+                    await memory.keep(armed)
             fault = "has ended"
         except Exception as broken:  # noqa: BLE001 - a trigger must not raise
             # Not our text, so it may hold anything: only its type leaves.
