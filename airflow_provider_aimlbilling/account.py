@@ -7,13 +7,13 @@ Of ``/v2/billing/detail`` the personal fields (``email``, ``user_id``) are not r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_aimlbilling.answers import amount_of, broken, field_of, in_usd, read_object
-from airflow_provider_aimlbilling.balance import CREDITS_PER_USD, EXACT, Amount, Number, TopUp
+from airflow_provider_aimlbilling.answers import amount_of, broken, field_of, in_usd, read_object, read_v2
+from airflow_provider_aimlbilling.balance import CREDITS_PER_USD, EXACT, Amount, Balance, Number, TopUp
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
 
 # As documented. A kind that is not known could move money in a way that is not, so it is refused.
@@ -125,6 +125,22 @@ def read_key(body: bytes) -> Key:
         limit=None if limit is None else amount_of(limit, "threshold", credits_per_unit=CREDITS_PER_USD).credits,
         created_at=_time(data, "created_at"),
     )
+
+
+def read_v2_detail(body: bytes) -> Balance:
+    """
+    Read the balance from the answer of ``GET /v2/billing/detail``, and whether the account tops itself up.
+
+    That is told in the words of v1, and ``None`` where it is not as documented: the balance does not hang on it.
+
+    :raises AimlBillingError: as :func:`~airflow_provider_aimlbilling.answers.read_v2`.
+    """
+    balance = read_v2(body)
+    try:
+        status = "enabled" if read_top_up(body).is_enabled else "disabled"
+    except AimlBillingContractError:
+        return balance
+    return replace(balance, auto_debit_status=status)
 
 
 def read_top_up(body: bytes) -> TopUp:

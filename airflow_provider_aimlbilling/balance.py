@@ -191,13 +191,13 @@ class Balance:
     """
     What the account holds now, under the API's own names in snake_case.
 
-    v1 of the API gives all fields. v2 knows the balance alone; the rest is ``None``.
+    v1 of the API gives all fields. v2 knows the balance and, where it is asked, the auto top-up; the rest is ``None``.
 
     :param balance: credits.
     :param low_balance: whether the balance is below ``low_balance_threshold``.
     :param low_balance_threshold: credits.
     :param last_updated: time of the request by the API's clock, ISO 8601. It does not say how old the figure is.
-    :param auto_debit_status: whether the plan tops itself up, in the API's words.
+    :param auto_debit_status: whether the plan tops itself up, in the API's words; of v2 ``enabled`` or ``disabled``.
     :param status: state of the plan, in the API's words.
     :param status_explanation: the same at more length.
     :param key_limit: what the key may spend; ``None`` where it has no limit, or nobody asked.

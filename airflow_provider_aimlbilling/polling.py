@@ -68,7 +68,7 @@ async def _look_up(hook: AimlBillingHook, found: bool) -> AimlBillingError | Non
 async def _ask(hook: AimlBillingHook, asked: Mapping[str, Any]) -> Balance | AimlBillingError:
     try:
         # One thread for one poll, in place of a second, asynchronous client.
-        return await asyncio.to_thread(hook.get_balance, **asked)
+        return await asyncio.to_thread(hook.get_balance, with_top_up=True, **asked)
     except AimlBillingError as error:
         return error
     except Exception as fault:  # noqa: BLE001 - a poll must not raise

@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 from conftest import RESCHEDULES
 
+from airflow_provider_aimlbilling.account import read_v2_detail
 from airflow_provider_aimlbilling.balance import Balance, TopUp
-from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingAuthError,
+    AimlBillingContractError,
+    InsufficientBalanceError,
+)
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sandbox_account import WrongKey
 
 MODES = {
     "poke": 'mode="poke", ',
@@ -101,7 +107,59 @@ def test_a_waiting_gate_says_whether_the_account_tops_itself_up(
     assert {request.path for request in sandbox.requests} == {"/v1/billing/balance"}
 
 
-def test_v2_says_it_where_it_is_asked(run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_gate_that_waits_says_it_on_v2_too(
+    run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: str, enabled: bool
+) -> None:
+    """It takes another request there, and no further one; of the person that it names nothing is told."""
+    sandbox.set_balance("1 USD")
+    if enabled:
+        sandbox.set_auto_top_up("0.10 USD", "20 USD")
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    run = run_dag(gate(mode, timeout=1))
+    assert f"Auto top-up: {'enabled' if enabled else 'disabled'}." in run.log
+    assert {request.path for request in sandbox.requests} == {"/v2/billing/detail"}
+    assert "user@example.com" not in run.log + str(run.xcom(key="verdict"))
+
+
+def test_a_key_that_may_not_ask_for_the_detail_still_has_its_gate(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    """Refused once, it is not asked for again; and what refuses the balance too is told as ever."""
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    answer = sandbox.account.answer
+
+    def refuse(path: str, *arguments: Any) -> Any:
+        if path == "/v2/billing/detail":
+            raise WrongKey("Not with this key.")
+        return answer(path, *arguments)
+
+    monkeypatch.setattr(sandbox.account, "answer", refuse)
+    hook = AimlBillingHook(retries=0)
+    assert [hook.get_balance(with_top_up=True).auto_debit_status for _ in range(3)] == [None] * 3
+    assert [request.path for request in sandbox.requests] == ["/v2/billing/detail", *["/v2/billing"] * 3]
+    sandbox.fail(status=403, message="Not with this key.")
+    with pytest.raises(AimlBillingAuthError):
+        hook.get_balance(with_top_up=True)
+
+
+def test_out_of_credits_is_asked_for_once(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    sandbox.fail(status=403)
+    with pytest.raises(InsufficientBalanceError):
+        AimlBillingHook(retries=0).get_balance(with_top_up=True)
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"is_enabled": "yes"}, {"is_enabled": True}])
+def test_a_balance_does_not_hang_on_the_settings_of_auto_top_up(settings: Any) -> None:
+    body = {"current_balance": 1, "currency": "USD", "autotopup_settings": settings}
+    found = read_v2_detail(json.dumps(body).encode())
+    assert (found.balance, found.auto_debit_status) == (2_000_000, None)
+
+
+def test_v2_tells_more_where_it_is_asked(run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.set_balance("1 USD")
     monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
     run = run_dag(gate("poke", timeout=1, fail_if_topup_stuck=True))

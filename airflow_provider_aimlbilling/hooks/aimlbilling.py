@@ -44,6 +44,7 @@ LONGEST_NAP = 30.0  # seconds
 MOST_ENTRIES = 300
 
 _READERS = {"v1": read_v1, "v2": read_v2}
+_DETAIL = "/v2/billing/detail"
 
 T = TypeVar("T")
 _Page = tuple[list[Transaction], str | None]
@@ -72,6 +73,7 @@ class AimlBillingHook(BaseHook):
         self.retries = retries
         self._open: tuple[Settings, requests.Session] | None = None
         self._said_unknown = False
+        self._detail_refused = False
         self._prices: dict[tuple[str, str, str | None], tuple[str, Pricing]] = {}  # with the ETag of each
 
     @classmethod
@@ -121,6 +123,7 @@ class AimlBillingHook(BaseHook):
         if self._open is None or self._open[0] != settings:
             self.close()
             self._open = settings, open_session(settings)
+            self._detail_refused = False
         return self._open
 
     def connection_missing(self) -> AimlBillingConnectionError:
@@ -138,13 +141,17 @@ class AimlBillingHook(BaseHook):
             self._open[1].close()
         self._open = None
 
-    def get_balance(self, *, respect_key_limit: bool = False, top_up_grace: float | None = None) -> Balance:
+    def get_balance(
+        self, *, with_top_up: bool = False, respect_key_limit: bool = False, top_up_grace: float | None = None
+    ) -> Balance:
         """
         Ask the API for the balance, in credits.
 
         v1: ``GET /v1/billing/balance`` (all fields). v2: ``GET /v2/billing`` (USD, turned into credits; the other
         fields are ``None``).
 
+        :param with_top_up: tell whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too. It is
+            ``GET /v2/billing/detail`` then, in place of ``GET /v2/billing``, unless the key may not ask for it.
         :param respect_key_limit: ask also what the key may still spend: :attr:`Balance.key_limit`. Two more requests
             where it has a limit (four more a year, where that never starts anew), one where it has none.
         :param top_up_grace: ask also for the auto top-up, and whether for these seconds it should have paid and did
@@ -159,10 +166,8 @@ class AimlBillingHook(BaseHook):
         """
 
         def ask() -> Balance:
-            settings, session = self._opened()
-            answer = fetch(session, settings, settings.url)
             try:
-                balance = _READERS[settings.api_version](_good(answer, settings))
+                balance = self._balance(with_top_up=with_top_up and top_up_grace is None)
             except InsufficientBalanceError as refusal:
                 if refusal.overdrawn_credits is not None:
                     gauge_balance(self.aimlbilling_conn_id, -refusal.overdrawn_credits)
@@ -177,6 +182,16 @@ class AimlBillingHook(BaseHook):
             return balance
 
         return self._tried(ask)
+
+    def _balance(self, *, with_top_up: bool) -> Balance:
+        settings, session = self._opened()
+        if with_top_up and settings.api_version == "v2" and not self._detail_refused:
+            answer = fetch(session, settings, settings.url_of(_DETAIL))
+            if answer.status not in (403, 404) or isinstance(read_refusal(answer, settings), InsufficientBalanceError):
+                return account.read_v2_detail(_good(answer, settings))
+            # Perhaps this key may not ask for it. If that was not all that is wrong, the balance itself is refused too.
+            self._detail_refused = True
+        return _READERS[settings.api_version](_good(fetch(session, settings, settings.url), settings))
 
     def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
         """
@@ -215,7 +230,7 @@ class AimlBillingHook(BaseHook):
 
         :raises AimlBillingError: its children, as :meth:`get_balance` says.
         """
-        return self._tried(lambda: account.read_top_up(self._get("/v2/billing/detail")))
+        return self._tried(lambda: account.read_top_up(self._get(_DETAIL)))
 
     def iter_transactions(
         self,
@@ -342,7 +357,7 @@ class AimlBillingHook(BaseHook):
             return None
 
     def _watched_top_up(self, balance: Number, grace: float) -> TopUp:
-        top_up = account.read_top_up(self._get("/v2/billing/detail"))
+        top_up = account.read_top_up(self._get(_DETAIL))
         if not top_up.is_enabled or top_up.threshold is None or balance >= top_up.threshold:
             return top_up
         since = datetime.now(timezone.utc) - timedelta(seconds=grace)

@@ -187,7 +187,7 @@ class BalanceSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         reading: Balance | AimlBillingError
         try:
-            reading = self._hook.get_balance(**self._asked())
+            reading = self._hook.get_balance(with_top_up=True, **self._asked())
         except AimlBillingError as error:
             reading = error
             self._hook.close()  # so that the next poke looks the connection up again: somebody may have mended it
