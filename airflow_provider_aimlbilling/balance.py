@@ -36,6 +36,7 @@ _CREDITS_TEXT = re.compile(r"(\d{1,30})(?:\s*credits?)?|(\d{1,30}\.\d{1,20})\s*c
 _USD_TEXT = re.compile(r"(?:\$\s*(\d{1,30}(?:\.\d{1,20})?)|(\d{1,30}(?:\.\d{1,20})?)\s*USD)", re.ASCII | re.IGNORECASE)
 
 _NO_UNIT = re.compile(r"\d+\.\d+", re.ASCII)
+_SEPARATED = re.compile(r"\d[,_' ]\d", re.ASCII)
 
 Number = int | Decimal
 
@@ -120,6 +121,12 @@ class Amount:
             hint = " This is a template that was not rendered: pass it straight to the operator's threshold."
         elif isinstance(value, str) and _NO_UNIT.fullmatch(value.strip()):
             hint = f" It has no unit. Did you mean '{value.strip()} USD'?"
+        elif isinstance(value, float) and 0 < value < MAX_CREDITS:
+            hint = f" Credits are whole, and dollars are text. Did you mean '{value} USD'?"
+        elif isinstance(value, str) and _SEPARATED.search(value):
+            hint = " Write it without separators."
+        elif isinstance(value, Mapping):
+            hint = " It is a whole result. EstimateCostOperator's own output is a sum, and so are parts of a balance."
         elif value is None or value == "None":
             hint = " The template or XCom that should give it gave nothing."
         raise AimlBillingThresholdError(f"{shown} is no amount of money.{hint} {_THRESHOLD_FORMS}")

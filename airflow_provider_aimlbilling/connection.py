@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError
+from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -43,6 +44,13 @@ class Settings:
 
         :raises AimlBillingConnectionError: naming the field that is wrong and how to mend it.
         """
+        # Whatever else a connection is for, its password is no key of this API, and must not be sent to it.
+        if connection.conn_type not in (None, "", CONNECTION_TYPE):
+            raise wrong(
+                connection,
+                f"it is of type {connection.conn_type[:40]!r}, so its password is sent nowhere. "
+                f"Name a connection of type {CONNECTION_TYPE!r}, or set the type of this one",
+            )
         extra = read_extra(connection)
         api_version = str(extra.get("api_version") or "v1")
         if api_version not in _ROUTES:

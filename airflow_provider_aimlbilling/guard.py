@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ def require_balance(
     :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says: nothing was decided, and
         the task does not run.
     """
+    if isinstance(threshold, Mapping):  # the context: Airflow was handed this function, and not what it gives
+        raise TypeError('Call it where it is handed over: pre_execute=require_balance("2 USD").')
     guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
     if (context := _running()) is not None:
         guard.check(context)
@@ -77,6 +80,8 @@ class Guard:
 
     def __call__(self, context: Context) -> None:
         """Check as ``pre_execute``, which Airflow calls once more when a deferred task goes on. It has spent then."""
+        if not isinstance(context, Mapping):
+            raise TypeError("require_balance(…) decorates nothing: write @task(pre_execute=require_balance(…)).")
         if not _goes_on(context):
             self.check(context)
 

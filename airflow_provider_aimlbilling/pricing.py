@@ -126,7 +126,9 @@ class Pricing:
         entries = [entry for entry in named if model_type is None or entry.get("type") == model_type]
         types = ", ".join(sorted(str(entry.get("type")) for entry in named))
         if not named:
-            raise _unpriced(model, "the catalogue knows no model of that id or alias")
+            raise _unpriced(
+                model, "the catalogue knows no model of that id or alias. Write it as the vendor's list of models does"
+            )
         if len(entries) != 1:
             raise _unpriced(model, f"the catalogue has {len(entries)} of that name and type; its types: {types}")
         return cls.from_catalogue(str(entries[0].get("id")), entries[0].get("pricing"), read_at)
@@ -171,7 +173,7 @@ class Pricing:
         :raises AimlBillingPricingError: if the job cannot be priced exactly; the message lists what is known.
         """
         if not isinstance(work, Mapping) or not work:
-            raise self._refused("the work is no dictionary of units and quantities")
+            raise self._refused("the work is no dictionary of units and quantities, or an empty one")
         quantities = self._quantities(work, self._chosen(variant or {}))
         if not any(quantities.values()):
             raise self._refused("the work is nothing but zeros")
@@ -183,7 +185,7 @@ class Pricing:
     def _chosen(self, variant: Mapping[str, object]) -> tuple[Rate, ...]:
         """Give the rates of one variant."""
         if self.kind == "variable":
-            raise self._refused("its price is variable: the vendor names it with the answer alone")
+            raise self._refused("its price is variable, named with the answer alone. Set the threshold by hand")
         if not isinstance(variant, Mapping):
             raise self._refused("the variant is no dictionary")
         if unknown := sorted(str(name) for name in variant if name not in self.dimensions):
@@ -225,7 +227,7 @@ class Pricing:
     def _refused(self, why: str, rates: Sequence[Rate] | None = None) -> AimlBillingPricingError:
         known = self.rates if rates is None else rates
         listed = "; ".join(str(rate) for rate in known)
-        return _unpriced(self.model, f"{why}. Known: {listed or 'nothing'}")
+        return _unpriced(self.model, f"{why}. Known: {listed}" if listed else why)
 
 
 def _is_called(entry: Mapping[str, Any], name: str) -> bool:

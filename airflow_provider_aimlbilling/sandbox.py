@@ -48,6 +48,9 @@ MESSAGES = {
 }
 
 
+PERIODS = ("no_reset", "day", "week", "month")
+
+
 @dataclass(frozen=True)
 class Request:
     """One request that the sandbox saw."""
@@ -160,6 +163,8 @@ class Sandbox:
 
     def set_key_limit(self, amount: object, period: str = "month") -> None:
         """Limit what the key may spend in a ``day``, ``week``, ``month``, or ``no_reset``; ``None`` for no limit."""
+        if period not in PERIODS:
+            raise ValueError(f"period is one of {', '.join(PERIODS)}, not {period!r}.")
         self.account.key_limit = None if amount is None else Amount.parse(amount)
         self.account.key_period = period
 
@@ -345,6 +350,8 @@ def main(argv: list[str] | None = None) -> None:
         sandbox = Sandbox(options.balance, low_balance_threshold=options.low_balance_threshold, port=options.port)
     except AimlBillingThresholdError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"cannot listen on port {options.port}: {error.strerror}")
     with sandbox:
         print(f"export AIRFLOW_CONN_AIMLBILLING_DEFAULT='{sandbox.connection()}'", flush=True)
         print(f"# The account holds {sandbox.balance}. To top it up by 1 USD:", flush=True)

@@ -13,6 +13,7 @@ _log = logging.getLogger(__name__)
 
 # How many readers are shown a reading before the event loop may do something else.
 AT_ONCE = 100
+WAKING = 20  # and as how many of them counts one that this wakes
 
 # What readers are shown last, by a poll that ends by itself.
 ENDED = object()
@@ -32,6 +33,7 @@ class _Poll:
 
     def __init__(self, readings: AsyncGenerator[Any, None]) -> None:
         self.readers: dict[Callable[[Any], object], None] = {}  # a set that keeps its order
+        self.ended = False
         # In a context of its own, or what is logged while it polls would be told as the first reader's, ended or not.
         self.task = Context().run(asyncio.create_task, self._run(readings))
 
@@ -43,14 +45,18 @@ class _Poll:
         except Exception as fault:  # noqa: BLE001 - its text may hold anything
             _log.error("A poll broke with %s.", type(fault).__name__)
         finally:
-            for show in self.readers:  # whoever still reads must not wait for ever
-                show(ENDED)
+            self.ended = True
+        # Whoever still reads must not wait for ever. Where this task was cancelled it is another thing: the triggerer
+        # stops, and its gates wait on in another.
+        await self._show(ENDED)
 
     async def _show(self, reading: Any) -> None:
-        for number, show in enumerate(list(self.readers), start=1):
+        work = 0
+        for show in list(self.readers):
             if show in self.readers:
-                show(reading)
-            if number % AT_ONCE == 0:
+                work += WAKING if show(reading) else 1
+            if work >= AT_ONCE:
+                work = 0
                 await asyncio.sleep(0)
 
 
@@ -70,11 +76,11 @@ def reading_along(
     :param key: names the poll.
     :param open_poll: starts it.
     :param show: is called with each reading, and with ``ENDED`` if there will be no more, in the context of the caller.
-        It must neither raise nor take long.
+        It must neither raise nor take long, and gives something true if it woke its reader.
     """
     key = (asyncio.get_running_loop(), key)
     poll = _polls.get(key)
-    if poll is None or poll.task.done():
+    if poll is None or poll.ended or poll.task.done():
         poll = _polls[key] = _Poll(open_poll())
     context = copy_context()
     reader = lambda reading: context.run(show, reading)  # noqa: E731 - another one each time, where show may be the same
@@ -84,6 +90,6 @@ def reading_along(
     finally:
         del poll.readers[reader]
         if not poll.readers:
-            poll.task.cancel()
             if _polls.get(key) is poll:
                 del _polls[key]
+            poll.task.cancel()

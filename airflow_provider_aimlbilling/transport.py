@@ -117,7 +117,7 @@ _CAUSES = {
     "ReadTimeoutError": "the answer timed out",
     "NameResolutionError": "its name does not resolve",
     "NewConnectionError": "cannot connect",
-    "SSLError": "TLS failed (certificate or protocol)",
+    "SSLError": "TLS failed (certificate or protocol; what speaks plain http on loopback needs http:// in the host)",
     "ProxyError": "the proxy failed",
     "ProtocolError": "the connection broke off",
     "IncompleteRead": "the connection broke off",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import KEY
+from conftest import AIRFLOW, KEY
 
 from airflow_provider_aimlbilling import exceptions as e
 from airflow_provider_aimlbilling.connection import Settings
@@ -26,6 +26,10 @@ CONNECTIONS = {
     "key with a space inside": ({"password": KEY[:9] + " " + KEY[9:]}, "Paste the key again"),
     "key with a dash that Word made": ({"password": KEY + "\u2013"}, "Paste the key again"),
     "key of white space": ({"password": " \n"}, "has no API key"),
+    "connection of another kind": (
+        {"conn_type": "slack", "host": ""},
+        "it is of type 'slack', so its password",
+    ),
     "plain http": ({"host": "http://billing.example.com"}, "use https://"),
     "plain http, loopback in the name only": ({"host": "http://localhost.example.com"}, "use https://"),
     "plain http, any address": ({"host": "http://0.0.0.0:80"}, "use https://"),
@@ -76,7 +80,7 @@ def test_a_key_that_is_wrong_is_in_no_log(run_dag: Any, monkeypatch: pytest.Monk
 def test_extra_that_is_no_object(extra: str) -> None:
     # Not through Airflow: 3.0 and 3.1 take such a connection for missing.
     with pytest.raises(e.AimlBillingConnectionError, match=r'write it like \{"timeout": 10'):
-        Settings.from_connection(SimpleNamespace(conn_id="x", extra=extra))  # type: ignore[arg-type]
+        Settings.from_connection(SimpleNamespace(conn_id="x", conn_type="", extra=extra))  # type: ignore[arg-type]
 
 
 def test_no_connection() -> None:
@@ -84,6 +88,22 @@ def test_no_connection() -> None:
     with pytest.raises(e.AimlBillingConnectionError, match="AIRFLOW_CONN_NOWHERE") as caught:
         hook.get_balance()
     assert hook.test_connection() == (False, str(caught.value))
+
+
+def test_a_foreign_secret_is_sent_nowhere(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """A wrong connection id must not hand another service's password to this API."""
+    monkeypatch.setenv("AIRFLOW_CONN_SLACK", json.dumps(json.loads(sandbox.connection()) | {"conn_type": "slack"}))
+    with pytest.raises(e.AimlBillingConnectionError, match="of type 'slack'"):
+        AimlBillingHook("slack").get_balance()
+    assert sandbox.requests == []
+
+
+@pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow 2 says it itself")
+@pytest.mark.parametrize("written", ["{", "aimlbilling://:a/b@/"])
+def test_a_connection_that_cannot_be_read_is_not_called_missing(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", written)
+    with pytest.raises(e.AimlBillingConnectionError, match="AIRFLOW_CONN_BROKEN holds no valid JSON or URI"):
+        AimlBillingHook("broken").get_balance()
 
 
 def test_unknown_extra_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:

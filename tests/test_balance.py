@@ -88,6 +88,12 @@ def test_amount_names_the_unrendered_template_and_the_empty_xcom() -> None:
         Amount.parse("None")
     with pytest.raises(AimlBillingThresholdError, match=r"Did you mean '2\.50 USD'"):
         Amount.parse("2.50")
+    with pytest.raises(AimlBillingThresholdError, match=r"Did you mean '2\.5 USD'"):
+        Amount.parse(2.5)
+    with pytest.raises(AimlBillingThresholdError, match="without separators"):
+        Amount.parse("5,000,000 credits")
+    with pytest.raises(AimlBillingThresholdError, match="whole result"):
+        Amount.parse({"balance": 1})
 
 
 @pytest.mark.parametrize(

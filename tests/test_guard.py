@@ -140,6 +140,32 @@ def test_an_xcom_that_gave_nothing_is_not_the_account_s_own_mark(run_dag: Any, s
     assert "None is no amount of money" in run.log
 
 
+@pytest.mark.parametrize(
+    ("misuse", "says"),
+    [
+        ("pre_execute=require_balance", "pre_execute=require_balance("),
+        ("pre_execute=None, python_callable=require_balance(1)(print)", "decorates nothing"),
+    ],
+)
+def test_a_guard_that_is_written_wrong_says_how_to_write_it(
+    run_dag: Any, sandbox: Sandbox, misuse: str, says: str
+) -> None:
+    body = f"""
+        from airflow.providers.standard.operators.python import PythonOperator
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        PythonOperator(task_id="gate", **dict({{"python_callable": print}}, {misuse}))
+        """
+    if "python_callable" in misuse:
+        with pytest.raises(TypeError, match=says):
+            run_dag(body)
+    else:
+        run = run_dag(body)
+        assert run.state() == "failed"
+        assert says in run.log
+    assert sandbox.requests == []
+
+
 def test_a_task_that_spent_and_was_deferred_is_let_go_on(
     run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ LOOKS_INTO = {
     "get_provider_info": {"__init__"},
     "left_out": set(),
     "balance": {"exceptions", "left_out"},
-    "connection": {"exceptions"},
+    "connection": {"exceptions", "get_provider_info"},
     "answers": {"exceptions", "balance", "connection"},
     "transport": {"__init__", "exceptions", "connection", "answers"},
     "waiting": {"exceptions", "balance"},

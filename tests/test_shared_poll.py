@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aimlbilling.shared_poll import AT_ONCE, ENDED, reading_along
+from airflow_provider_aimlbilling.shared_poll import AT_ONCE, ENDED, WAKING, reading_along
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -82,15 +82,17 @@ def test_who_comes_later_is_shown_what_comes_next_and_the_last_one_ends_it() -> 
     asyncio.run(story())
 
 
-def test_thousands_of_readers_leave_the_loop_its_turns() -> None:
-    """However many there are: whatever else lives in the triggerer gets its turn after each hundred."""
+@pytest.mark.parametrize(("wakes", "at_once"), [(False, AT_ONCE), (True, AT_ONCE // WAKING)])
+def test_thousands_of_readers_leave_the_loop_its_turns(wakes: bool, at_once: int) -> None:
+    """However many: whatever else lives in the triggerer gets its turn after each hundred, or the few that end."""
 
     async def story() -> None:
         source, shown, most = Source(), 0, 0
 
-        def show(reading: Any) -> None:
+        def show(reading: Any) -> bool:
             nonlocal shown
             shown += 1
+            return wakes
 
         async def another() -> None:
             nonlocal most
@@ -100,12 +102,12 @@ def test_thousands_of_readers_leave_the_loop_its_turns() -> None:
                 await asyncio.sleep(0)
 
         with ExitStack() as readers:
-            for _ in range(10 * AT_ONCE):
+            for _ in range(10 * at_once):
                 readers.enter_context(reading_along("key", source.readings, show))
             task = asyncio.ensure_future(another())
             await source.give(1)
             task.cancel()
-        assert (shown, most) == (10 * AT_ONCE, AT_ONCE)
+        assert (shown, most) == (10 * at_once, at_once)
 
     asyncio.run(story())
 
@@ -146,3 +148,42 @@ def test_who_reads_along_with_a_poll_that_ends_is_told(end: Any, caplog: pytest.
         asyncio.run(story())
     assert ("A poll broke with RuntimeError." in caplog.messages) == (end is not ENDED)
     assert "secret" not in caplog.text
+
+
+def test_a_poll_that_is_cancelled_tells_nobody_that_it_ended() -> None:
+    """A triggerer that stops cancels what it runs: its gates wait on in another, and must not fire here."""
+
+    async def story() -> None:
+        source, told = Source(), []
+        with reading_along("key", source.readings, seen(told)):
+            await source.give(1)
+            (poll,) = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            poll.cancel()
+            await asyncio.wait([poll])
+            with reading_along("key", source.readings, seen([])):
+                await source.give(2)
+                assert source.opened == 2
+        assert [reading for _, reading in told] == [1]
+
+    asyncio.run(story())
+
+
+def test_nobody_joins_a_poll_that_is_ending() -> None:
+    """Such a one would wait for ever."""
+
+    async def story() -> None:
+        source, late = Source(), []
+        with ExitStack() as readers:
+
+            def show(reading: Any) -> None:
+                if reading is ENDED and not late:
+                    readers.enter_context(reading_along("key", source.readings, late.append))
+                    late.append("joined")
+
+            for _ in range(2 * AT_ONCE):
+                readers.enter_context(reading_along("key", source.readings, show))
+            await source.give(ENDED)
+            await source.give(1)
+        assert late == ["joined", 1]
+
+    asyncio.run(story())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import ssl
 import sys
 import time
 import tracemalloc
+import weakref
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -203,7 +205,7 @@ def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
         assert not any(task.done() for task in tasks[1::2]), "the other half waits on"
         sandbox.fail(status=500, times=2)
         sandbox.set_balance(1_000_001)
-        events = await asyncio.gather(*tasks)
+        events = await asyncio.wait_for(asyncio.gather(*tasks), timeout=0.5 + 5)  # no stampede that takes longer
         seen = len(sandbox.requests)
         await asyncio.sleep(1.2)
         assert len(sandbox.requests) == seen, "nobody waits, nobody asks"
@@ -234,6 +236,101 @@ def test_a_waiting_gate_is_small(sandbox: Sandbox) -> None:
         return kilobytes
 
     assert asyncio.run(wait()) < 5
+
+
+def test_gates_that_come_and_go_leave_the_api_in_peace(sandbox: Sandbox) -> None:
+    """Each begins a poll of its own where the one before has ended: that must neither burst nor forget Retry-After."""
+
+    async def wait(status: int | None, **fault: Any) -> list[float]:
+        sandbox.requests.clear()
+        sandbox.fail(status=status, **fault) if status else sandbox.mend()
+        tasks = []
+        for _ in range(40):
+            tasks.append(asyncio.ensure_future(fire(trigger(poke_interval=0.5, deadline=time.time() + 2))))
+            await asyncio.sleep(0.03)
+        await asyncio.gather(*tasks)
+        return [request.at for request in sandbox.requests]
+
+    for status in (None, 401):
+        asked = asyncio.run(wait(status))
+        assert min(later - earlier for earlier, later in pairwise(asked)) >= 0.45
+    assert len(asyncio.run(wait(429, retry_after=60))) == 1
+
+
+def test_a_clock_that_is_set_stops_no_poll(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    sandbox.set_balance(0)
+    now = time.time
+
+    async def wait() -> dict[str, Any]:
+        task = asyncio.ensure_future(fire(trigger(deadline=now() + 3600)))
+        await asyncio.sleep(0.5)
+        monkeypatch.setattr(time, "time", lambda: now() - 3600)
+        sandbox.set_balance("2 USD")
+        return await asyncio.wait_for(task, 5)
+
+    assert asyncio.run(wait())["status"] == "cleared"
+
+
+def test_gates_that_failed_are_forgotten(sandbox: Sandbox) -> None:
+    """Also where another of them waits on: one error was shown to all, and holds none of them."""
+    sandbox.fail(status=401)
+
+    async def wait() -> int:
+        stays = asyncio.ensure_future(fire(trigger(silent_fail=True)))
+        gates = [trigger() for _ in range(50)]
+        await asyncio.gather(*(fire(gate) for gate in gates))
+        alive = [weakref.ref(gate) for gate in gates]
+        gates.clear()
+        left = sum(gate() is not None for gate in alive)
+        stays.cancel()
+        await asyncio.wait([stays])
+        return left
+
+    gc.disable()
+    try:
+        assert asyncio.run(wait()) <= 1, "the loop may still hold the last one"
+    finally:
+        gc.enable()
+
+
+def test_a_poll_that_nobody_waits_on_any_more_asks_no_further(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it look the connection up from its thread, in which a triggerer that stops would hang."""
+    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+    looked_up: list[str] = []
+    monkeypatch.setattr(AimlBillingHook, "get_connection", looked_up.append)
+    sandbox.fail(delay=0.5)
+
+    async def wait() -> None:
+        task = asyncio.ensure_future(fire(trigger(respect_key_limit=True)))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(1)
+
+    asyncio.run(wait())
+    assert [request.path for request in sandbox.requests] == ["/v1/billing/balance"]
+    assert not looked_up
+
+
+def test_polls_that_hang_leave_the_threads_of_the_loop_alone(sandbox: Sandbox) -> None:
+    """Airflow needs one for each log line of each trigger."""
+    sandbox.fail(delay=1.5)
+
+    async def wait() -> float:
+        tasks = [asyncio.ensure_future(fire(trigger(exponential_backoff=True))) for _ in range(30)]
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await asyncio.to_thread(lambda: None)
+        took = time.monotonic() - began
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return took
+
+    assert asyncio.run(wait()) < 0.5
 
 
 def test_gates_that_differ_never_read_each_others_figures(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:

@@ -68,7 +68,8 @@ def test_it_says_when_charges_may_still_be_missing(run_dag: Any, sandbox: Sandbo
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("start='2026-11-02', end='2026-11-01'", "is empty"),
+        ("start='2026-11-02', end='2026-11-01'", "lies before its start"),
+        ("start='2126-11-02', end='2126-11-03'", "has not begun"),
         ("start='2026-11-01', end='2026-11-01'", "is empty"),
         ("start='yesterday', end='2026-11-01'", "which is no time"),
         ("start='', end='2026-11-01'", "which is no time"),

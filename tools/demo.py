@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -91,6 +92,9 @@ def last_words() -> str:
 
 def main() -> None:
     key = os.environ.pop("AIMLAPI_KEY", "")
+    # Stopped from outside, it still stops what it has started.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     try:
         on_the_real_api(key) if key else on_the_sandbox()
     except (RuntimeError, TimeoutError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -129,6 +130,11 @@ class AimlBillingHook(BaseHook):
     def connection_missing(self) -> AimlBillingConnectionError:
         """Give the error for a connection id that Airflow does not know."""
         variable = f"AIRFLOW_CONN_{str(self.aimlbilling_conn_id).upper()}"
+        if variable in os.environ:
+            return AimlBillingConnectionError(
+                f"Airflow cannot read the connection {self.aimlbilling_conn_id!r}: the environment variable {variable} "
+                "holds no valid JSON or URI. In a URI the key must be URL-encoded; in JSON it is the password."
+            )
         return AimlBillingConnectionError(
             f"Airflow has no connection {self.aimlbilling_conn_id!r}, or cannot read it. Add one of type "
             f"{CONNECTION_TYPE!r} with the API key as its password, under Admin > Connections or as the environment "
@@ -436,6 +442,6 @@ def _good(answer: Answer, settings: Settings) -> bytes:
 
 
 def _iso(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        raise ValueError("A time needs its time zone: datetime(…, tzinfo=timezone.utc).")
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ValueError("A time is a datetime with its time zone: datetime(…, tzinfo=timezone.utc).")
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -62,7 +62,11 @@ class GetUsageOperator(BaseOperator):
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         start, end = self._moment("start", self.start, context), self._moment("end", self.end, context)
-        if end <= start:
+        if end < start:
+            raise ValueError(f"The end of the time, {end.isoformat()}, lies before its start, {start.isoformat()}.")
+        if start > datetime.now(timezone.utc) + SETTLED_AFTER:
+            raise ValueError(f"The time from {start.isoformat()} on has not begun: nothing can have been spent in it.")
+        if end == start:
             raise ValueError(
                 f"The time from {start.isoformat()} to {end.isoformat()} is empty. Set start and end; a run has a data "
                 "interval of its own only by a timetable that gives one, such as CronDataIntervalTimetable."

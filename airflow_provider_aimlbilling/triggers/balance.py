@@ -169,9 +169,10 @@ class BalanceTrigger(BaseTrigger):
             await self._forget_last_try()
         ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
-        def show(reading: Any) -> None:
+        def show(reading: Any) -> bool:
             if not ended.done() and (event := self._look(waiting, reading)):
                 ended.set_result(event)
+            return ended.done()
 
         with reading_along(self._poll_key(), self._open_poll, show):
             return await ended
@@ -254,6 +255,8 @@ class BalanceTrigger(BaseTrigger):
 
 
 def _failed(error: AimlBillingError) -> dict[str, Any]:
+    # One error is shown to all gates of a poll. The frames that it has collected would keep each of them in memory.
+    error.with_traceback(None)
     return {"status": "failed", "error": type(error).__name__, "message": str(error)}
 
 
