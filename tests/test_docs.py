@@ -80,6 +80,11 @@ def test_bash(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif line.startswith("python -m airflow_provider_aimlbilling.sandbox"):
             assert line.endswith('--balance "2.50 USD"'), "the command that test_sandbox.py runs"
+        elif line.startswith("airflow "):
+            command = [Path(sys.executable).with_name("airflow"), *line.split()[1:3], "--help"]
+            subprocess.run(command, check=True, capture_output=True)
+        elif line.startswith("export AIRFLOW_HOME="):
+            assert "~/" in line
         else:
             assert line == f"pip install {metadata('airflow-provider-aimlbilling')['Name']}"
 
