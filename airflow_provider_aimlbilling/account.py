@@ -249,7 +249,7 @@ def below_all_along(balance: Number, mark: Number, newest_first: Iterable[Transa
     """
     held = Decimal(balance)
     for entry in newest_first:
-        if entry.type == "PAYMENT":
+        if entry.type in ("PAYMENT", "INIT"):  # it was paid, or it is younger than that
             return False
         held = EXACT.add(held, entry.credits) if entry.direction == "CHARGE" else EXACT.subtract(held, entry.credits)
         if held >= mark:
@@ -302,6 +302,6 @@ def _time(answer: Mapping[str, Any], name: str) -> datetime:
     try:
         # Python 3.10 reads neither the Z nor other than three or six digits of a second, which is what is documented.
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
         raise broken(name, "a time", text) from None
-    return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)

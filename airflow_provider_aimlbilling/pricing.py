@@ -192,6 +192,8 @@ class Pricing:
             raise self._refused(f"its price does not depend on {unknown[0]!r}")
         if missing := [name for name in self.dimensions if name not in variant]:
             raise self._refused(f"its price depends on {missing[0]!r}, which the variant must name")
+        if empty := [name for name, value in variant.items() if value is None]:
+            raise self._refused(f"the variant's {empty[0]!r} is None: what should give it gave nothing")
         given = {name: _text(value) for name, value in variant.items()}
         chosen = tuple(rate for rate in self.rates if all(given[name] == value for name, value in rate.when))
         if not chosen:
@@ -262,9 +264,10 @@ def _rate(model: str, unit: object, dimensions: Sequence[str] | None = None) -> 
     price, per = (_positive(model, unit, field) for field in ("price", "per"))
     if per == 0:
         raise _odd(model, "a rate per nothing")
-    when = unit.get("when", {}) if dimensions is not None else {}
-    if not isinstance(when, Mapping) or not set(when) <= set(dimensions or ()):
-        raise _odd(model, "a variant of something that is no dimension")
+    # As documented there is one rate for each combination. What leaves one open would have to be guessed.
+    when = unit.get("when", {})
+    if not isinstance(when, Mapping) or set(when) != set(dimensions or ()) or None in when.values():
+        raise _odd(model, "a rate that does not say for which of the dimensions it is")
     split = dict.fromkeys(part for value in words.values() for part in value.split())
     return Rate(tuple(split), price, per, tuple((key, _text(value)) for key, value in when.items()))
 

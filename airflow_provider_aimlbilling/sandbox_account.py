@@ -374,8 +374,8 @@ def _cursor(entry: Entry) -> str:
 def _position(cursor: str) -> tuple[datetime, int]:
     try:
         at, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        position = datetime.fromisoformat(at), int(number)
-    except (ValueError, TypeError):
+        position = datetime.fromisoformat(at).astimezone(timezone.utc), int(number)
+    except (ValueError, TypeError, OverflowError):
         raise BadRequest("The cursor is not one that was issued.") from None
     if _cursor(Entry(position[0], "", "", Decimal(0), None, position[1])) != cursor:
         raise BadRequest("The cursor is not in the form in which it was issued.")

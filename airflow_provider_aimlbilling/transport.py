@@ -16,7 +16,7 @@ from airflow_provider_aimlbilling.answers import Answer
 from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
-MAX_BODY = 1024 * 1024  # bytes; a balance has some 250, a full page of the ledger some 30,000
+MAX_BODY = 16 * 1024 * 1024  # bytes; a balance has some 250, three months of usage by day and model some millions
 
 # However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
 LONGEST_RETRY_AFTER = 3600.0  # seconds

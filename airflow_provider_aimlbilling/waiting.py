@@ -79,7 +79,8 @@ class Waiting:
             self._log.info("The gate opens: %s.", verdict.reason)
             return verdict
         top_up = reading.top_up
-        if top_up and top_up.stuck_for is not None:
+        # A key's limit starts anew by itself, whatever becomes of payments.
+        if top_up and top_up.stuck_for is not None and verdict.short_of != "key_limit":
             self._bear(
                 AimlBillingTopUpStuckError(
                     f"Waiting is hopeless: {top_up}; for {top_up.stuck_for:g} seconds the balance was below that, and "

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import islice
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -199,6 +200,35 @@ def test_more_than_92_days_are_asked_for_in_parts(sandbox: Sandbox, hook: AimlBi
     assert usage.end - usage.start == timedelta(days=300)
 
 
+def test_a_usage_is_asked_for_as_it_was_told(sandbox: Sandbox, hook: AimlBillingHook) -> None:
+    hook.get_usage(start=NOW - HOUR, end=NOW, group_by="day", tz="Asia/Tokyo", key_prefix=KEY[:8])
+    query = parse_qs(urlsplit(sandbox.requests[0].path).query)
+    assert {"group_by": ["day"], "tz": ["Asia/Tokyo"], "key_prefix": [KEY[:8]]}.items() <= query.items()
+
+
+def test_a_long_usage_by_day_and_model_is_read(sandbox: Sandbox, hook: AimlBillingHook) -> None:
+    """Three months of a hundred models are more than a megabyte."""
+    group = {"day": "2026-11-01", "model": "m" * 40, "spend": 1, "tokens": {"input": 1, "output": 1, "total": 2}}
+    group |= {"requests": {"total": 1, "charged": 1, "succeeded": 1, "failed": 0}}
+    sandbox.fail(body=json.dumps(BODIES["/v2/usage"] | {"groups": [group] * 9200}).encode())
+    assert len(hook.get_usage(start=NOW - HOUR, end=NOW, group_by="day,model").groups) == 9200
+
+
+@pytest.mark.parametrize("length", [timedelta(0), timedelta(microseconds=999), -HOUR])
+def test_a_ledger_of_no_time_is_refused_before_it_is_asked_for(
+    sandbox: Sandbox, hook: AimlBillingHook, length: timedelta
+) -> None:
+    with pytest.raises(ValueError, match="before its start, or at it"):
+        hook.iter_transactions(start=NOW, end=NOW + length)
+    assert not sandbox.requests
+
+
+def test_a_time_beyond_all_sense_is_a_broken_promise(sandbox: Sandbox, hook: AimlBillingHook) -> None:
+    sandbox.fail(body=json.dumps(BODIES["/v2/usage"] | {"start": "0001-01-01T00:00:00+05:00"}).encode())
+    with pytest.raises(AimlBillingContractError, match="a time"):
+        hook.get_usage(start=NOW - HOUR, end=NOW)
+
+
 def test_the_time_of_a_usage_must_go_forward(hook: AimlBillingHook) -> None:
     with pytest.raises(ValueError, match="before its start"):
         hook.get_usage(start=NOW, end=NOW - HOUR)
@@ -311,6 +341,7 @@ def entry(type: str, credits: int) -> account.Transaction:
         ([entry("MODEL_USAGE", 95)], True),
         ([entry("MODEL_USAGE", 96)], False),
         ([entry("PAYMENT", 1)], False),
+        ([entry("INIT", 1)], False),
         ([entry("MODEL_USAGE", 1), entry("PAYMENT", 1)], False),
         ([entry("BONUS", 3), entry("MODEL_USAGE", 95)], True),
         ([entry("BONUS", 3), entry("MODEL_USAGE", 99)], False),

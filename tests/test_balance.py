@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from decimal import Decimal, getcontext
 from typing import Any
 
@@ -79,6 +81,11 @@ def test_amount_reads(value: object, credits: object) -> None:
 def test_amount_refuses_and_shows_what_it_takes(value: object) -> None:
     with pytest.raises(AimlBillingThresholdError, match=r"Write credits as 5000000 .* '\$2\.50'"):
         Amount.parse(value)
+
+
+def test_what_was_left_out_is_still_so_after_a_copy() -> None:
+    for again in (copy.copy(LEFT_OUT), copy.deepcopy([LEFT_OUT])[0], pickle.loads(pickle.dumps(LEFT_OUT))):
+        assert again is LEFT_OUT
 
 
 def test_amount_names_the_unrendered_template_and_the_empty_xcom() -> None:

@@ -527,6 +527,25 @@ def test_a_store_that_fails_ends_no_watch(sandbox: Sandbox, caplog: pytest.LogCa
     assert KEY not in caplog.text
 
 
+def test_a_fall_is_told_though_the_store_was_out_of_reach_before_it(sandbox: Sandbox) -> None:
+    """It was disarmed when it was kept, and has been seen at 3 USD since: that arms it, whatever is read later."""
+    store = Store()
+    store.kept[watcher()._state_key()] = "disarmed"
+    made = remembering(store)
+
+    async def story() -> None:
+        async with Triggerer() as running:
+            store.broken = 1000
+            sandbox.set_balance("3 USD")
+            events = running.watch(made)
+            await polled(sandbox)
+            sandbox.set_balance("0.05 USD")
+            store.broken = 0
+            await until(lambda: events)
+
+    asyncio.run(story())
+
+
 def test_what_was_told_is_not_told_again_when_the_store_can_be_read(sandbox: Sandbox) -> None:
     store = Store()
     key = watcher()._state_key()

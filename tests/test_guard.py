@@ -48,6 +48,44 @@ def test_as_pre_execute_of_any_operator(
     assert len(sandbox.requests) == 1
 
 
+@pytest.mark.parametrize("threshold", ["", "'2 USD'"])
+def test_in_the_default_arguments_of_a_group(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
+    """Which Airflow copies: a threshold that was left out must still be one after that."""
+    run = run_dag(
+        f"""
+        from airflow.providers.common.compat.sdk import TaskGroup
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        with TaskGroup("group", prefix_group_id=False, default_args={{"pre_execute": require_balance({threshold})}}):
+            @task
+            def gate():
+                pass
+
+            gate()
+        """
+    )
+    assert run.state() == "success"
+    assert len(sandbox.requests) == 1
+
+
+def test_it_asks_the_account_that_it_was_told(run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox("9 USD", key="another-key-0123") as another:
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        run = run_dag(
+            """
+            from airflow_provider_aimlbilling.guard import require_balance
+
+            @task(pre_execute=require_balance("9 USD", aimlbilling_conn_id="{{ params.account }}"))
+            def gate():
+                require_balance("8 USD", aimlbilling_conn_id="another")
+
+            gate()
+            """.replace("params.account", "'anot' + 'her'")
+        )
+        assert run.state() == "success"
+        assert (len(another.requests), len(sandbox.requests)) == (2, 0)
+
+
 @pytest.mark.parametrize(("balance", "state"), [("2 USD", "success"), ("1 USD", "failed")])
 def test_as_a_plain_call_in_a_task(run_dag: Any, sandbox: Sandbox, balance: str, state: str) -> None:
     sandbox.set_balance(balance)
@@ -151,7 +189,7 @@ def test_a_guard_that_is_written_wrong_says_how_to_write_it(
     run_dag: Any, sandbox: Sandbox, misuse: str, says: str
 ) -> None:
     body = f"""
-        from airflow.providers.standard.operators.python import PythonOperator
+        from airflow.providers.common.compat.standard.operators import PythonOperator
         from airflow_provider_aimlbilling.guard import require_balance
 
         PythonOperator(task_id="gate", **dict({{"python_callable": print}}, {misuse}))

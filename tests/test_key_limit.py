@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,21 @@ GATES = {
     "deferrable": 'BalanceSensor(task_id="gate", deferrable=True, poke_interval=1, timeout=2, soft_fail=True, {})',
     "check": 'BalanceCheckOperator(task_id="gate", {})',
     "short circuit": 'BalanceShortCircuitOperator(task_id="gate", {})',
+    "branch": """
+        branch = BalanceBranchOperator(
+            task_id="gate", follow_task_ids_if_sufficient="yes", follow_task_ids_if_insufficient="no", {}
+        )
+
+        @task
+        def yes():
+            pass
+
+        @task
+        def no():
+            pass
+
+        branch >> [yes(), no()]
+    """,
     "guard": """
         from airflow_provider_aimlbilling.guard import require_balance
 
@@ -45,6 +61,8 @@ def test_a_gate_compares_with_the_smaller_of_wallet_and_key(
     if not enough:
         assert "what the key may still spend, 3,980,000 credits (1.99 USD) (limit 6,000,000" in run.log
         assert "missing 20,000 credits (0.01 USD)" in run.log
+    if gate == "branch":
+        assert (run.state("yes"), run.state("no")) == (("success", "skipped") if enough else ("skipped", "success"))
     verdict = run.xcom(key="verdict")
     if gate == "guard":
         assert verdict is None
@@ -80,6 +98,12 @@ def test_the_verdict_says_which_was_short() -> None:
     assert gate.decide(Balance(balance=5, key_limit=limited)).short_of == "both"
     assert gate.decide(Balance(balance=7, key_limit=KeyLimit("week", 20, 12))).short_of == "balance"
     assert gate.decide(Balance(balance=10, key_limit=KeyLimit("week", 20, 12))).clears
+
+
+def test_without_a_threshold_the_key_s_limit_counts_too() -> None:
+    wallet = Balance(balance=10, low_balance=False, low_balance_threshold=8)
+    assert Gate().decide(wallet).clears
+    assert not Gate().decide(replace(wallet, key_limit=KeyLimit("week", 20, 13))).clears
 
 
 def test_a_balance_comes_back_whole_from_an_event() -> None:

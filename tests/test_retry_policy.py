@@ -28,7 +28,9 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingError,
+    AimlBillingPricingError,
     AimlBillingThresholdError,
+    AimlBillingTopUpStuckError,
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
@@ -265,6 +267,8 @@ def test_a_status_in_the_text_counts_in_errors_of_airflow(policy: Any, text: str
         (AimlBillingConnectionError("x"), FAIL),
         (AimlBillingContractError("x"), FAIL),
         (AimlBillingThresholdError("x"), FAIL),
+        (AimlBillingPricingError("x"), FAIL),
+        (AimlBillingTopUpStuckError("x"), FAIL),
         (AimlBillingUnavailable("x", retry_after=30, status=429), ("retry", 30)),
         (AimlBillingUnavailable("x", retry_after=7200), ("retry", 3600)),
         (AimlBillingUnavailable("x", retry_after=0), RETRY),

@@ -13,7 +13,7 @@ import pytest
 from conftest import KEY
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
-from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sandbox import Sandbox, main
 
 V1_FIELDS = {
     "balance": int,
@@ -39,6 +39,13 @@ def test_v1_has_the_documented_shape(sandbox: Sandbox) -> None:
     status, answer = ask(sandbox, "/v1/billing/balance")
     assert status == 200
     assert {name: type(value) for name, value in answer.items()} == V1_FIELDS
+
+
+def test_what_is_set_wrong_is_refused_at_once(sandbox: Sandbox) -> None:
+    with pytest.raises(ValueError, match="no_reset, day, week, month, not 'dayly'"):
+        sandbox.set_key_limit("5 USD", "dayly")
+    with pytest.raises(SystemExit):
+        main(["--port", sandbox.url.rpartition(":")[2]])
 
 
 def test_v2_has_the_documented_shape(sandbox: Sandbox) -> None:

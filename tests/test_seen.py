@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat import sdk
+from conftest import AIRFLOW
 
 from airflow_provider_aimlbilling import metrics
+from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
+from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.links import BILLING_PAGE, BillingPageLink
 from airflow_provider_aimlbilling.operators.balance import (
     BalanceBranchOperator,
@@ -14,10 +23,13 @@ from airflow_provider_aimlbilling.operators.balance import (
     BalanceShortCircuitOperator,
     GetBalanceOperator,
 )
+from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator
 from airflow_provider_aimlbilling.operators.usage import GetUsageOperator
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
+from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
+CAN = not AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2"))
 MODES = {"poke": "mode='poke'", "reschedule": "mode='reschedule'", "deferrable": "deferrable=True"}
 
 
@@ -110,6 +122,49 @@ def test_gates_that_do_not_wait_count_each_decision(run_dag: Any, sandbox: Sandb
     assert sorted(decisions(stats)) == sorted([OPENED, OPENED, HELD])
 
 
+def test_an_overdrawn_account_shows_below_zero(sandbox: Sandbox, stats: Recorded) -> None:
+    answer = {"balance": -7, "lowBalance": True, "lowBalanceThreshold": 0, "lastUpdated": "", "status": ""}
+    sandbox.fail(body=json.dumps(answer | {"autoDebitStatus": "", "statusExplanation": ""}).encode())
+    with pytest.raises(InsufficientBalanceError):
+        AimlBillingHook(retries=0).get_balance()
+    assert stats.calls == [("gauge", "aimlbilling.balance_credits.aimlbilling_default", -7)]
+
+
+def test_airflow_s_own_stats_take_them(caplog: pytest.LogCaptureFixture) -> None:
+    """What is handed to Airflow is seen by whoever listens there, and none of it is refused."""
+    assert metrics.Stats is sdk.Stats
+    with caplog.at_level("DEBUG", logger=metrics.__name__):
+        metrics.gauge_balance("aimlbilling_default", Decimal("0.5"))
+        metrics.count_decision("aimlbilling_default", clears=True)
+    assert not caplog.messages
+
+
+@pytest.mark.skipif(not CAN, reason="Airflow before 3.3 starts no gate in the triggerer")
+def test_a_gate_that_ends_in_the_triggerer_is_counted(
+    sandbox: Sandbox, stats: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    pushed: list[dict[str, Any]] = []
+
+    async def aset(**xcom: Any) -> None:
+        pushed.append(xcom)
+
+    monkeypatch.setattr(XCom, "aset", aset)
+    waiting = BalanceTrigger("aimlbilling_default", "1", 1, time.time() + 9, end_from_trigger=True)
+    names = {"dag_id": "d", "task_id": "t", "run_id": "r", "map_index": -1, "try_number": 1}
+    task = SimpleNamespace(do_xcom_push=True, template_ext=(), start_trigger_args=None)
+    waiting.task_instance = SimpleNamespace(task=task, **names)
+
+    async def fire() -> list[Any]:
+        return [event async for event in waiting.run()]
+
+    (event,) = asyncio.run(fire())
+    assert type(event).__name__ == "TaskSuccessEvent"
+    assert decisions(stats) == [OPENED]
+    assert [(xcom["key"], xcom["value"]["balance"]) for xcom in pushed] == [("return_value", 5_000_000)]
+
+
 def test_names_of_metrics_hold_only_what_they_may(stats: Recorded) -> None:
     metrics.gauge_balance("team a/prod.eu:1", 3)
     assert stats.calls == [("gauge", "aimlbilling.balance_credits.team_a_prod_eu_1", 3)]
@@ -130,6 +185,7 @@ def test_no_gate_fails_for_want_of_a_metric(run_dag: Any, sandbox: Sandbox, monk
         BalanceSensor(task_id="a"),
         GetBalanceOperator(task_id="b"),
         GetUsageOperator(task_id="c"),
+        EstimateCostOperator(task_id="g", model="m", work={"x": 1}),
         BalanceCheckOperator(task_id="d"),
         BalanceShortCircuitOperator(task_id="e"),
         BalanceBranchOperator(task_id="f", follow_task_ids_if_sufficient="x", follow_task_ids_if_insufficient="y"),

@@ -223,6 +223,12 @@ def test_all_flags_reach_the_trigger() -> None:
 
 
 @needs_33
+def test_what_is_asked_beside_the_balance_reaches_the_trigger() -> None:
+    asked = started(gate(threshold=1, respect_key_limit=True, fail_if_topup_stuck=True, topup_grace=60))
+    assert (asked["respect_key_limit"], asked["top_up_grace"]) == (True, 60)
+
+
+@needs_33
 def test_it_survives_the_serialized_dag() -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import KEY
+from conftest import AIRFLOW, KEY
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.links import BILLING_PAGE
@@ -91,6 +91,25 @@ with DAG("gives_up", start_date=datetime(2026, 1, 1), schedule=None):
 """
 
 
+WATCHER = """
+from datetime import datetime
+from airflow.providers.common.compat.sdk import DAG, Asset, task
+from airflow.sdk import AssetWatcher
+from airflow_provider_aimlbilling.triggers.crossing import BalanceEventTrigger
+
+below = BalanceEventTrigger("1 USD", "below", "0.50 USD", aimlbilling_conn_id="watched", poke_interval=1)
+fell = Asset("balance_fell", watchers=[AssetWatcher(name="below", trigger=below)])
+
+with DAG("pause", start_date=datetime(2026, 1, 1), schedule=[fell]):
+    @task
+    def pause(triggering_asset_events=None):
+        (event,) = [event for events in triggering_asset_events.values() for event in events]
+        return event.extra["payload"]["reason"]
+
+    pause()
+"""
+
+
 @pytest.fixture(scope="module")
 def python() -> Path:
     """Give the interpreter of an environment that holds the wheel: this one in the matrix, else a fresh one."""
@@ -109,15 +128,26 @@ def account() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
-def deployment(python: Path, account: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def watched() -> Iterator[Sandbox]:
+    with Sandbox("2 USD", key=f"{KEY}-of-another") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    python: Path, account: Sandbox, watched: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("system")
     (folder / "dags").mkdir()
     (folder / "dags" / "gates.py").write_text(DAGS)
+    if AIRFLOW.startswith("3."):
+        (folder / "dags" / "watcher.py").write_text(WATCHER)
     wrong = json.loads(account.connection())
     connections = {
         "AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection(),
         "AIRFLOW_CONN_WRONG_KEY": json.dumps(wrong | {"password": f"{KEY}-expired"}),
         "AIRFLOW_CONN_POOR": account.connection(),
+        "AIRFLOW_CONN_WATCHED": watched.connection(),
         "AIRFLOW_VAR_BUDGET": "1 USD",
         "AIRFLOW_CONN_NEWLINE": json.dumps(wrong | {"password": f"{KEY}\n"}),
     }
@@ -152,6 +182,31 @@ def test_ten_gates_wait_and_open(deployment: Deployment, account: Sandbox) -> No
         found = deployment.query(links, run)
         assert len(found) == 10
         assert all(BILLING_PAGE in str(value) for (value,) in found)
+
+
+def test_a_watcher_starts_a_dag_once_a_crossing(deployment: Deployment, watched: Sandbox) -> None:
+    """The event reaches the run, with what the page on events says that is in it."""
+    if deployment.old:
+        pytest.skip("Airflow 2 has no asset watchers")
+
+    def runs() -> list[str]:
+        ended = deployment.query("select run_id from dag_run where dag_id = 'pause' and state = 'success'")
+        return [run for (run,) in ended]
+
+    deployment.wait_for("the watcher to look", lambda: len(watched.requests) >= 2, seconds=120)
+    assert runs() == []
+    watched.set_balance("0.99 USD")
+    (first,) = deployment.wait_for("a run", runs, seconds=120)
+    assert "The balance fell below 2,000,000 credits (1.00 USD)" in deployment.xcom(first, "pause")
+    watched.set_balance("1.20 USD")  # not far enough for another
+    time.sleep(3)
+    watched.set_balance("0.80 USD")
+    time.sleep(5)
+    assert runs() == [first]
+    watched.set_balance("2 USD")
+    time.sleep(3)
+    watched.set_balance("0.50 USD")
+    deployment.wait_for("a second run", lambda: len(runs()) == 2, seconds=120)
 
 
 def workers(deployment: Deployment, run: str) -> dict[tuple[str, int], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow_provider_aimlbilling.balance import Balance, TopUp
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
     AimlBillingContractError,
+    AimlBillingUnavailable,
     InsufficientBalanceError,
 )
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
@@ -157,6 +159,73 @@ def test_a_balance_does_not_hang_on_the_settings_of_auto_top_up(settings: Any) -
     body = {"current_balance": 1, "currency": "USD", "autotopup_settings": settings}
     found = read_v2_detail(json.dumps(body).encode())
     assert (found.balance, found.auto_debit_status) == (2_000_000, None)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(400, 2), (405, 2), (410, 2), (302, 2), (500, 1), (503, 1)])
+def test_a_gate_does_not_hang_on_the_detail(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, status: int, asked: int
+) -> None:
+    """Where that alone fails the balance itself is asked for, at the latest from the next poll on."""
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    hook = AimlBillingHook(retries=0)
+    sandbox.fail(status=status, times=1)
+    if asked == 1:
+        with pytest.raises(AimlBillingUnavailable):
+            hook.get_balance(with_top_up=True)
+    else:
+        assert hook.get_balance(with_top_up=True).balance == 5_000_000
+    assert len(sandbox.requests) == asked
+    assert hook.get_balance(with_top_up=True).balance == 5_000_000
+    assert [request.path for request in sandbox.requests[asked:]] == ["/v2/billing"]
+
+
+def test_a_key_whose_limit_alone_is_short_waits_for_the_next_period(run_dag: Any, sandbox: Sandbox) -> None:
+    dry(sandbox)
+    sandbox.top_up("2 USD", at=datetime.now(timezone.utc) - timedelta(hours=5))
+    sandbox.set_key_limit("9 USD", "day")
+    run = run_dag(gate("poke", fail_if_topup_stuck=True, respect_key_limit=True, threshold="3 USD"))
+    assert run.xcom(key="verdict")["short_of"] == "key_limit"
+    assert run.state() == "skipped", "its time is up, and nothing is hopeless"
+
+
+def test_an_account_that_was_just_made_is_not_stuck(sandbox: Sandbox) -> None:
+    sandbox.account.ledger[0] = replace(sandbox.account.ledger[0], at=datetime.now(timezone.utc))
+    sandbox.set_auto_top_up("5 USD", "20 USD", payments_work=False)
+    top_up = AimlBillingHook(retries=0).get_balance(top_up_grace=3600).top_up
+    assert top_up is not None
+    assert top_up.stuck_for is None
+
+
+def test_an_overdrawn_account_is_reckoned_from_what_it_owes(sandbox: Sandbox) -> None:
+    """It owes 8 USD, of which 6 were charged just now: before that it was below the mark of 5 USD, too."""
+    sandbox.set_balance("6 USD")
+    sandbox.spend("6 USD", "a")
+    del sandbox.account.ledger[1:-1]
+    sandbox.set_auto_top_up("5 USD", "20 USD", payments_work=False)
+    balance = {"balance": -16_000_000, "lowBalance": True, "lowBalanceThreshold": 0, "lastUpdated": "", "status": ""}
+    body = json.dumps(balance | {"autoDebitStatus": "", "statusExplanation": ""}).encode()
+    sandbox.fail(body=body, times=1)
+    with pytest.raises(InsufficientBalanceError, match="overdrawn by 16,000,000") as caught:
+        AimlBillingHook(retries=0).get_balance(top_up_grace=3600)
+    assert caught.value.top_up.stuck_for == 3600
+
+
+def test_retry_after_of_the_settings_is_kept(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """They are one call more: an API that asks for patience there gets it, and the balance is read all the same."""
+    hook = AimlBillingHook(retries=0)
+    get = hook._get
+
+    def busy(path: str, *query: Any) -> bytes:
+        if path == "/v2/billing/detail":
+            asked.append(path)
+            raise AimlBillingUnavailable("busy", retry_after=600.0, status=429)
+        return get(path, *query)
+
+    asked: list[str] = []
+    monkeypatch.setattr(hook, "_get", busy)
+    for _ in range(3):
+        assert hook.get_balance(top_up_grace=3600).top_up is None
+    assert len(asked) == 1
 
 
 def test_v2_tells_more_where_it_is_asked(run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,17 @@ def test_a_time_is_reported_by_model(run_dag: Any, sandbox: Sandbox) -> None:
     assert KEY not in run.log
 
 
+def test_it_asks_for_the_account_that_it_was_told(
+    run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox("9 USD", key="another-key-0123") as another:
+        another.spend("1 USD", "a", at=NOW - timedelta(hours=3))
+        monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
+        run = report(run_dag, "start='2026-01-01', end='2026-02-01', aimlbilling_conn_id=\"{{ 'an' + 'other' }}\"")
+        assert run.state() == "success"
+        assert (len(another.requests), len(sandbox.requests)) == (1, 0)
+
+
 def test_by_default_it_is_the_data_interval_of_the_run(run_dag: Any, sandbox: Sandbox) -> None:
     day = datetime(2026, 11, 1, tzinfo=timezone.utc)
     sandbox.set_balance("50 USD")

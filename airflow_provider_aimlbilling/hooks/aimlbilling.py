@@ -23,6 +23,7 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingError,
     AimlBillingKeyDisabledError,
+    AimlBillingPricingError,
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
@@ -74,7 +75,8 @@ class AimlBillingHook(BaseHook):
         self.retries = retries
         self._open: tuple[Settings, requests.Session] | None = None
         self._said_unknown = False
-        self._detail_refused = False
+        self._top_up_not_before = 0.0  # time.monotonic() until which the API asked to be left in peace about it
+        self._detail_failed = False
         self._prices: dict[tuple[str, str, str | None], tuple[str, Pricing]] = {}  # with the ETag of each
 
     @classmethod
@@ -124,7 +126,7 @@ class AimlBillingHook(BaseHook):
         if self._open is None or self._open[0] != settings:
             self.close()
             self._open = settings, open_session(settings)
-            self._detail_refused = False
+            self._detail_failed = False
         return self._open
 
     def connection_missing(self) -> AimlBillingConnectionError:
@@ -157,7 +159,7 @@ class AimlBillingHook(BaseHook):
         fields are ``None``).
 
         :param with_top_up: tell whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too. It is
-            ``GET /v2/billing/detail`` then, in place of ``GET /v2/billing``, unless the key may not ask for it.
+            ``GET /v2/billing/detail`` then, in place of ``GET /v2/billing``, as long as that works.
         :param respect_key_limit: ask also what the key may still spend: :attr:`Balance.key_limit`. Two more requests
             where it has a limit (four more a year, where that never starts anew), one where it has none.
         :param top_up_grace: ask also for the auto top-up, and whether for these seconds it should have paid and did
@@ -178,7 +180,7 @@ class AimlBillingHook(BaseHook):
                 if refusal.overdrawn_credits is not None:
                     gauge_balance(self.aimlbilling_conn_id, -refusal.overdrawn_credits)
                 if top_up_grace is not None:
-                    refusal.top_up = self._top_up(0, top_up_grace)
+                    refusal.top_up = self._top_up(-(refusal.overdrawn_credits or 0), top_up_grace)
                 raise
             gauge_balance(self.aimlbilling_conn_id, balance.balance)
             if respect_key_limit:
@@ -191,12 +193,14 @@ class AimlBillingHook(BaseHook):
 
     def _balance(self, *, with_top_up: bool) -> Balance:
         settings, session = self._opened()
-        if with_top_up and settings.api_version == "v2" and not self._detail_refused:
+        if with_top_up and settings.api_version == "v2" and not self._detail_failed:
+            self._detail_failed = True  # unless it does not: the balance must not hang on it
             answer = fetch(session, settings, settings.url_of(_DETAIL))
-            if answer.status not in (403, 404) or isinstance(read_refusal(answer, settings), InsufficientBalanceError):
+            out = answer.status == 403 and isinstance(read_refusal(answer, settings), InsufficientBalanceError)
+            self._detail_failed = not out and answer.status not in (200, 401, 429)
+            # A server that breaks is not asked twice in one poll. What refuses the detail alone may give the balance.
+            if not self._detail_failed or answer.status >= 500:
                 return account.read_v2_detail(_good(answer, settings))
-            # Perhaps this key may not ask for it. If that was not all that is wrong, the balance itself is refused too.
-            self._detail_refused = True
         return _READERS[settings.api_version](_good(fetch(session, settings, settings.url), settings))
 
     def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
@@ -253,7 +257,7 @@ class AimlBillingHook(BaseHook):
         :param end: only entries before this moment; with a time zone.
         :param direction: ``TOPUP`` or ``CHARGE``.
         :param type: one of :data:`account.TYPES`.
-        :raises ValueError: a time without a time zone, or an unknown direction or type.
+        :raises ValueError: a time without a time zone, none between start and end, or an unknown direction or type.
         :raises AimlBillingError: its children, as :meth:`get_balance` says; a page is asked for when it is needed.
         """
         if direction is not None and direction not in DIRECTIONS:
@@ -261,6 +265,8 @@ class AimlBillingHook(BaseHook):
         if type is not None and type not in TYPES:
             raise ValueError(f"type is one of {', '.join(TYPES)}, not {type!r}.")
         times = {"from": start and _iso(start), "to": end and _iso(end)}
+        if start and end and end - start < timedelta(milliseconds=1):
+            raise ValueError("The end of the time lies before its start, or at it.")
         asked = {"limit": "100", "direction": direction, "type": type, **times}
         return self._pages({name: value for name, value in asked.items() if value}, self._tried)
 
@@ -310,9 +316,11 @@ class AimlBillingHook(BaseHook):
 
         :param model: id of the model, or one of its aliases.
         :param model_type: the endpoint type, such as ``openai/chat-completions``, where a model has several.
-        :raises AimlBillingPricingError: the catalogue does not know the model, or has several of that name.
+        :raises AimlBillingPricingError: no model is named, the catalogue does not know it, or has several of that name.
         :raises AimlBillingError: its other children, as :meth:`get_balance` says.
         """
+        if not isinstance(model, str) or not model.strip():
+            raise AimlBillingPricingError(f"{model!r} names no model. The template that should give it gave nothing?")
         return self._tried(lambda: self._pricing(model, model_type))
 
     def _pricing(self, model: str, model_type: str | None) -> Pricing:
@@ -354,9 +362,12 @@ class AimlBillingHook(BaseHook):
 
     def _top_up(self, balance: Number, grace: float) -> TopUp | None:
         """Look at the auto top-up. A fault there says nothing of the balance, which is known, and hides it not."""
+        if time.monotonic() < self._top_up_not_before:
+            return None
         try:
             return self._watched_top_up(balance, grace)
         except AimlBillingError as error:
+            self._top_up_not_before = time.monotonic() + (getattr(error, "retry_after", None) or 0.0)
             if not self._said_unknown:
                 self.log.warning("Nothing is known of the auto top-up: %s", error)
             self._said_unknown = True

@@ -33,7 +33,7 @@ class EstimateCostOperator(BaseOperator):
     :param model_type: the endpoint type, such as ``openai/chat-completions``, where the model has several; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :raises AimlBillingPricingError: the job has no exact price: the model's price is variable, or the model, a unit or
-        the variant is not in the catalogue. The message lists what is.
+        the variant is not in the catalogue. Of a model that is there the message lists what is known.
     :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_pricing` says.
     """
 

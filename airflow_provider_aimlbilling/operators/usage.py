@@ -71,8 +71,9 @@ class GetUsageOperator(BaseOperator):
                 f"The time from {start.isoformat()} to {end.isoformat()} is empty. Set start and end; a run has a data "
                 "interval of its own only by a timetable that gives one, such as CronDataIntervalTimetable."
             )
+        now = datetime.now(timezone.utc)  # what lands while it is asked may be missing
         usage = AimlBillingHook(self.aimlbilling_conn_id).get_usage(start=start, end=end)
-        unsettled = end > datetime.now(timezone.utc) - SETTLED_AFTER
+        unsettled = end > now - SETTLED_AFTER
         self.log.info(
             "From %s to %s the key of %s spent %s in %d requests.%s",
             usage.start.isoformat(timespec="seconds"),

@@ -104,12 +104,14 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
             with reading_along(key, self._open_poll, readings.put_nowait):
                 memory = _Memory(getattr(self, "asset_state_store", None), self._state_key(), self.log)
                 armed: bool | None = None
+                rearmed = False  # whether it would be, had it not been before
                 told = False
                 while (reading := await readings.get()) is not ENDED:
                     self._log_fault(reading)
                     kept = await memory.recall()
-                    before = armed if kept is None or told else kept
+                    before = armed if kept is None or told else kept or rearmed
                     armed, crossed = self.rule.look(before, reading)
+                    rearmed = bool(self.rule.look(rearmed, reading)[0])
                     if crossed:
                         event = self.rule.event(reading)
                         self.log.info("The watcher fires. %s", event["reason"])
