@@ -28,6 +28,8 @@ Reading = Balance | AimlBillingError | None
 
 # Seconds between two requests where gates come and go so quickly that each begins a poll of its own.
 PEACE = 1.0
+# The longest that a new poll keeps a Retry-After that another was told: the key may have been mended since.
+PATIENCE = 60.0
 
 # Not those of the event loop: each log line of a trigger needs one, and an API that hangs may hold all that there are.
 _threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="aimlbilling-poll")
@@ -59,7 +61,7 @@ async def poll(
     found = False
     not_before = _not_before.setdefault(asyncio.get_running_loop(), {})
     # Wall-clock time came from another process. From here on the clock may be set: that must not stop a poll.
-    wait = min(next_poll_at - time.time(), LONGEST_RETRY_AFTER)
+    wait = min(next_poll_at - time.time(), max(tick, LONGEST_RETRY_AFTER))
     due = max(time.monotonic() + wait, not_before.get(conn_id, 0.0))
     try:
         while True:
@@ -72,7 +74,8 @@ async def poll(
             found = found or fault is None
             reading = fault or await _ask(hook, asked or {})
             retry_after, wait = getattr(reading, "retry_after", None) or 0.0, next(waits)
-            not_before[conn_id] = time.monotonic() + max(retry_after, min(wait, PEACE))
+            peace = max(min(retry_after, PATIENCE), min(wait, PEACE))
+            not_before[conn_id] = max(time.monotonic() + peace, not_before.get(conn_id, 0.0))
             yield reading
             due = time.monotonic() + max(wait, retry_after)
     finally:

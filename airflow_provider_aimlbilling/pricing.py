@@ -265,7 +265,7 @@ def _rate(model: str, unit: object, dimensions: Sequence[str] | None = None) -> 
     if per == 0:
         raise _odd(model, "a rate per nothing")
     # As documented there is one rate for each combination. What leaves one open would have to be guessed.
-    when = unit.get("when", {})
+    when = {} if unit.get("when") is None else unit["when"]
     if not isinstance(when, Mapping) or set(when) != set(dimensions or ()) or None in when.values():
         raise _odd(model, "a rate that does not say for which of the dimensions it is")
     split = dict.fromkeys(part for value in words.values() for part in value.split())

@@ -38,7 +38,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_aimlbilling.balance import Amount
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
-from airflow_provider_aimlbilling.sandbox_account import Account, BadRequest, WrongKey, etag, iso, to_json
+from airflow_provider_aimlbilling.sandbox_account import PERIODS, Account, BadRequest, WrongKey, etag, iso, to_json
 
 MESSAGES = {
     401: "The API key is missing, expired or invalid.",
@@ -46,9 +46,6 @@ MESSAGES = {
     404: "No such route.",
     429: "Too many requests.",
 }
-
-
-PERIODS = ("no_reset", "day", "week", "month")
 
 
 @dataclass(frozen=True)

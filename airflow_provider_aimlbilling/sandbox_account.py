@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from airflow_provider_aimlbilling.balance import EXACT, Amount
 
+PERIODS = ("no_reset", "day", "week", "month")  # of a key's limit
+
 CATALOGUE: list[dict[str, Any]] = [
     {
         "id": "sandbox/chat",

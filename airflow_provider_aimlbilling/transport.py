@@ -16,7 +16,8 @@ from airflow_provider_aimlbilling.answers import Answer
 from airflow_provider_aimlbilling.connection import Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
-MAX_BODY = 16 * 1024 * 1024  # bytes; a balance has some 250, three months of usage by day and model some millions
+MAX_BODY = 1024 * 1024  # bytes; a balance has some 250, a full page of the ledger some 30,000
+MAX_USAGE = 16 * MAX_BODY  # three months by day and model are some millions
 
 # However long the API asks to wait, one look an hour keeps a gate from sleeping through a top-up.
 LONGEST_RETRY_AFTER = 3600.0  # seconds
@@ -57,11 +58,13 @@ def fetch(
     url: str,
     params: Mapping[str, str] | None = None,
     etag: str | None = None,
+    longest: int = MAX_BODY,
 ) -> Answer:
     """
     Ask once and read all of the answer, whatever its status.
 
     :param etag: of an answer that the caller still has: 304 then says that it is still the one.
+    :param longest: bytes that the body may have.
     :raises AimlBillingUnavailable: if there was no whole answer in time.
     :raises AimlBillingContractError: if it is longer than any answer of this API.
     """
@@ -74,7 +77,7 @@ def fetch(
             allow_redirects=False,
             stream=True,
         ) as response:
-            body = _read(response, settings.timeout)
+            body = _read(response, settings.timeout, longest)
             return Answer(response.status_code, body, _retry_after(response.raw), response.headers.get("ETag"))
     except (requests.RequestException, HTTPError, OSError) as fault:
         raise AimlBillingUnavailable(
@@ -83,22 +86,22 @@ def fetch(
         ) from None
 
 
-def _read(response: requests.Response, timeout: float) -> bytes:
+def _read(response: requests.Response, timeout: float, longest: int) -> bytes:
     """Read the body, with an end to its size and to its time: the read time-out alone starts anew with each byte."""
-    body, deadline = b"", time.monotonic() + timeout
+    body, deadline = bytearray(), time.monotonic() + timeout
     # In small pieces, since each may be compressed and grow when it is read.
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > longest:
             if response.status_code == 200:
                 raise AimlBillingContractError(
-                    f"The API's answer is longer than {MAX_BODY:,} bytes, which none of this API is. Look at the "
+                    f"The API's answer is longer than {longest:,} bytes, which none of this API is. Look at the "
                     "connection's host: something else answers there."
                 )
             break
         if time.monotonic() > deadline:
             raise requests.ReadTimeout("the body came too slowly")
-    return body
+    return bytes(body)
 
 
 def _retry_after(response: Any) -> float | None:

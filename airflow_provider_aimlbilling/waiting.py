@@ -79,7 +79,7 @@ class Waiting:
             self._log.info("The gate opens: %s.", verdict.reason)
             return verdict
         top_up = reading.top_up
-        # A key's limit starts anew by itself, whatever becomes of payments.
+        # No payment mends a key's limit.
         if top_up and top_up.stuck_for is not None and verdict.short_of != "key_limit":
             self._bear(
                 AimlBillingTopUpStuckError(

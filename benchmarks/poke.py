@@ -63,6 +63,7 @@ def _ways(url: str, certificate: str) -> dict[str, Callable[[], object]]:
     from airflow.providers.http.hooks.http import HttpHook
     from airflow.providers.http.sensors.http import HttpSensor
 
+    from airflow_provider_aimlbilling.balance import Balance
     from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
     from airflow_provider_aimlbilling.polling import poll
     from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
@@ -86,7 +87,9 @@ def _ways(url: str, certificate: str) -> dict[str, Callable[[], object]]:
     loop, polled = asyncio.new_event_loop(), poll("aimlbilling_default", repeat(0.0), 1.0, 0.0)
 
     async def next_reading() -> object:
-        return await anext(polled)
+        reading = await anext(polled)
+        assert isinstance(reading, Balance), reading  # faults are values here
+        return reading
 
     def ask_raw() -> object:
         raw.request("GET", PATH, headers=headers)

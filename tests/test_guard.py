@@ -48,6 +48,22 @@ def test_as_pre_execute_of_any_operator(
     assert len(sandbox.requests) == 1
 
 
+def test_a_whole_result_is_no_context(run_dag: Any, sandbox: Sandbox) -> None:
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        @task
+        def gate():
+            require_balance({"amount_credits": "5"})
+
+        gate()
+        """
+    )
+    assert run.state() == "failed"
+    assert "It is a whole result." in run.log
+
+
 @pytest.mark.parametrize("threshold", ["", "'2 USD'"])
 def test_in_the_default_arguments_of_a_group(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
     """Which Airflow copies: a threshold that was left out must still be one after that."""

@@ -56,7 +56,7 @@ LOOKS_INTO = {
         "pricing",
         "metrics",
     },
-    "polling": {"exceptions", "balance", "hooks.aimlbilling"},
+    "polling": {"exceptions", "balance", "connection", "transport", "hooks.aimlbilling"},
     "triggers.balance": {"exceptions", "balance", "waiting", "shared_poll", "polling", "metrics"},
     "triggers.crossing": {"exceptions", "get_provider_info", "balance", "crossings", "shared_poll", "polling"},
     "sensors.balance": {

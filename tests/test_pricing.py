@@ -109,6 +109,10 @@ def test_values_of_a_variant_are_the_same_as_number_and_as_text() -> None:
         assert pricing.estimate({"second": 1}, given).amount.usd == 1
 
 
+def test_no_condition_is_none() -> None:
+    assert fixed(unit("token", "in", "1", 1, when=None)).estimate({"token": 1}).amount.usd == 1
+
+
 def test_a_variant_may_have_several_units() -> None:
     pricing = variants(
         ["tier"], variant("1", unit="token in", tier="fast"), variant("2", unit="token out", tier="fast")

@@ -161,11 +161,11 @@ def test_a_balance_does_not_hang_on_the_settings_of_auto_top_up(settings: Any) -
     assert (found.balance, found.auto_debit_status) == (2_000_000, None)
 
 
-@pytest.mark.parametrize(("status", "asked"), [(400, 2), (405, 2), (410, 2), (302, 2), (500, 1), (503, 1)])
+@pytest.mark.parametrize(("status", "asked"), [(400, 2), (405, 2), (410, 2), (302, 2), (500, 2), (429, 1)])
 def test_a_gate_does_not_hang_on_the_detail(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, status: int, asked: int
 ) -> None:
-    """Where that alone fails the balance itself is asked for, at the latest from the next poll on."""
+    """Where that alone fails the balance itself is asked for: at once, unless the API asks for patience."""
     monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
     hook = AimlBillingHook(retries=0)
     sandbox.fail(status=status, times=1)
@@ -179,10 +179,23 @@ def test_a_gate_does_not_hang_on_the_detail(
     assert [request.path for request in sandbox.requests[asked:]] == ["/v2/billing"]
 
 
+def test_a_gate_in_poke_mode_gets_past_a_detail_that_breaks(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """It closes its hook after each error, and must not begin with the detail again."""
+    from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
+
+    monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection(api_version="v2"))
+    gate = BalanceSensor(task_id="gate", threshold="9 USD")
+    sandbox.fail(status=503)
+    assert not gate.poke({})
+    sandbox.mend()
+    assert not gate.poke({})
+    assert [request.path for request in sandbox.requests] == ["/v2/billing/detail", "/v2/billing", "/v2/billing"]
+
+
 def test_a_key_whose_limit_alone_is_short_waits_for_the_next_period(run_dag: Any, sandbox: Sandbox) -> None:
     dry(sandbox)
     sandbox.top_up("2 USD", at=datetime.now(timezone.utc) - timedelta(hours=5))
-    sandbox.set_key_limit("9 USD", "day")
+    sandbox.set_key_limit("1 USD", "day")
     run = run_dag(gate("poke", fail_if_topup_stuck=True, respect_key_limit=True, threshold="3 USD"))
     assert run.xcom(key="verdict")["short_of"] == "key_limit"
     assert run.state() == "skipped", "its time is up, and nothing is hopeless"

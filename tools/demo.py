@@ -90,11 +90,17 @@ def last_words() -> str:
     return ""
 
 
+def stop(number: int, _: object) -> None:
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     key = os.environ.pop("AIMLAPI_KEY", "")
     # Stopped from outside, it still stops what it has started.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     try:
         on_the_real_api(key) if key else on_the_sandbox()
     except (RuntimeError, TimeoutError) as error:

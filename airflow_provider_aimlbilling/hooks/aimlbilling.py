@@ -19,6 +19,7 @@ from airflow_provider_aimlbilling.answers import field_of, read_object, read_ref
 from airflow_provider_aimlbilling.balance import KeyLimit, Number, TopUp
 from airflow_provider_aimlbilling.connection import EXTRAS, Settings, read_extra, wrong
 from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingAuthError,
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingError,
@@ -30,7 +31,7 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID, connection_form
 from airflow_provider_aimlbilling.metrics import count_decision, gauge_balance
 from airflow_provider_aimlbilling.pricing import Pricing
-from airflow_provider_aimlbilling.transport import fetch, open_session
+from airflow_provider_aimlbilling.transport import MAX_BODY, MAX_USAGE, fetch, open_session
 
 if TYPE_CHECKING:
     import requests
@@ -76,7 +77,7 @@ class AimlBillingHook(BaseHook):
         self._open: tuple[Settings, requests.Session] | None = None
         self._said_unknown = False
         self._top_up_not_before = 0.0  # time.monotonic() until which the API asked to be left in peace about it
-        self._detail_failed = False
+        self._no_detail: Settings | None = None
         self._prices: dict[tuple[str, str, str | None], tuple[str, Pricing]] = {}  # with the ETag of each
 
     @classmethod
@@ -126,7 +127,6 @@ class AimlBillingHook(BaseHook):
         if self._open is None or self._open[0] != settings:
             self.close()
             self._open = settings, open_session(settings)
-            self._detail_failed = False
         return self._open
 
     def connection_missing(self) -> AimlBillingConnectionError:
@@ -193,14 +193,14 @@ class AimlBillingHook(BaseHook):
 
     def _balance(self, *, with_top_up: bool) -> Balance:
         settings, session = self._opened()
-        if with_top_up and settings.api_version == "v2" and not self._detail_failed:
-            self._detail_failed = True  # unless it does not: the balance must not hang on it
-            answer = fetch(session, settings, settings.url_of(_DETAIL))
-            out = answer.status == 403 and isinstance(read_refusal(answer, settings), InsufficientBalanceError)
-            self._detail_failed = not out and answer.status not in (200, 401, 429)
-            # A server that breaks is not asked twice in one poll. What refuses the detail alone may give the balance.
-            if not self._detail_failed or answer.status >= 500:
-                return account.read_v2_detail(_good(answer, settings))
+        if with_top_up and settings.api_version == "v2" and self._no_detail != settings:
+            try:
+                return account.read_v2_detail(self._get(_DETAIL))
+            except (AimlBillingAuthError, AimlBillingContractError, AimlBillingUnavailable) as error:
+                # The balance must not hang on the detail, which this key may not see, or the API not give just now.
+                self._no_detail = settings
+                if getattr(error, "status", None) == 429:
+                    raise
         return _READERS[settings.api_version](_good(fetch(session, settings, settings.url), settings))
 
     def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
@@ -303,7 +303,7 @@ class AimlBillingHook(BaseHook):
 
         def ask(window: tuple[datetime, datetime]) -> Usage:
             times = {"start": _iso(window[0]), "end": _iso(window[1])}
-            return account.read_usage(self._get(path, {**times, **given}))
+            return account.read_usage(self._get(path, {**times, **given}, longest=MAX_USAGE))
 
         parts = [self._tried(lambda window=window: ask(window)) for window in account.windows(start, end)]  # type: ignore[misc]
         return account.joined(parts)
@@ -368,7 +368,7 @@ class AimlBillingHook(BaseHook):
             return self._watched_top_up(balance, grace)
         except AimlBillingError as error:
             self._top_up_not_before = time.monotonic() + (getattr(error, "retry_after", None) or 0.0)
-            if not self._said_unknown:
+            if not self._said_unknown and self._open is not None:  # else nobody waits any more
                 self.log.warning("Nothing is known of the auto top-up: %s", error)
             self._said_unknown = True
             return None
@@ -397,9 +397,9 @@ class AimlBillingHook(BaseHook):
                 raise AimlBillingContractError("The ledger's cursor came back to where it was. Report this.")
             seen.add(cursor)
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
+    def _get(self, path: str, query: Mapping[str, str] | None = None, *, longest: int = MAX_BODY) -> bytes:
         settings, session = self._opened()
-        return _good(fetch(session, settings, settings.url_of(path), query), settings)
+        return _good(fetch(session, settings, settings.url_of(path), query, longest=longest), settings)
 
     def _tried(self, ask: Callable[[], T]) -> T:
         """Ask, and again where there was no believable answer."""

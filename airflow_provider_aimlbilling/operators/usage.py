@@ -64,7 +64,7 @@ class GetUsageOperator(BaseOperator):
         start, end = self._moment("start", self.start, context), self._moment("end", self.end, context)
         if end < start:
             raise ValueError(f"The end of the time, {end.isoformat()}, lies before its start, {start.isoformat()}.")
-        if start > datetime.now(timezone.utc) + SETTLED_AFTER:
+        if start > datetime.now(timezone.utc) + timedelta(hours=1):  # clocks differ, but not that much
             raise ValueError(f"The time from {start.isoformat()} on has not begun: nothing can have been spent in it.")
         if end == start:
             raise ValueError(

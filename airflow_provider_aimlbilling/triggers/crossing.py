@@ -99,9 +99,14 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Turn readings into one event a crossing. It goes on after an event, and remembers."""
         readings: asyncio.Queue[Any] = asyncio.Queue()
+
+        def show(reading: Any) -> bool:
+            readings.put_nowait(reading)
+            return True
+
         key = poll_key(self.aimlbilling_conn_id, self.poke_interval)
         try:
-            with reading_along(key, self._open_poll, readings.put_nowait):
+            with reading_along(key, self._open_poll, show):
                 memory = _Memory(getattr(self, "asset_state_store", None), self._state_key(), self.log)
                 armed: bool | None = None
                 rearmed = False  # whether it would be, had it not been before
