@@ -52,9 +52,7 @@ def require_balance(
     :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says: nothing was decided, and
         the task does not run.
     """
-    if (
-        isinstance(threshold, Mapping) and "ti" in threshold
-    ):  # the context: Airflow was handed this function, and not what it gives
+    if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: it was handed this function itself
         raise TypeError('Call it where it is handed over: pre_execute=require_balance("2 USD").')
     guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
     if (context := _running()) is not None:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("themes", nargs="*", metavar="THEME", help=", ".join(THEMES))
     parser.add_argument("--repeats", type=int, help="how often everything is repeated")
     parser.add_argument("--gates", type=int, nargs="+", help="how many gates wait (triggerer, deployment)")
-    parser.add_argument("--peers", nargs="+", help="whose gates, by a part of their names (deployment)")
+    parser.add_argument("--peers", nargs="+", help="whose gates, by a part of their names (faults, deployment)")
     parser.add_argument("--seconds", type=float, help="how long gates wait (faults)")
     options = parser.parse_args()
     if unknown := set(options.themes) - set(THEMES):

@@ -104,7 +104,7 @@ with DAG("pause", start_date=datetime(2026, 1, 1), schedule=[fell]):
     @task
     def pause(triggering_asset_events=None):
         (event,) = [event for events in triggering_asset_events.values() for event in events]
-        return event.extra["payload"]["reason"]
+        return {"reason": event.extra["payload"]["reason"]}
 
     pause()
 """
@@ -202,7 +202,7 @@ def test_a_watcher_starts_a_dag_once_a_crossing(deployment: Deployment, watched:
     watched.set_balance("0.99 USD")
     (first,) = deployment.wait_for("a run", runs, seconds=120)
     deployment.wait_for("its XCom", lambda: deployment.xcom(first, "pause"), seconds=120)
-    assert "The balance fell below 2,000,000 credits (1.00 USD)" in deployment.xcom(first, "pause")
+    assert "The balance fell below 2,000,000 credits (1.00 USD)" in deployment.xcom(first, "pause")["reason"]
     for balance in ("1.20 USD", "0.80 USD"):  # which is not far enough for another
         watched.set_balance(balance)
         seen()

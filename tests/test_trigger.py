@@ -241,7 +241,7 @@ def test_a_waiting_gate_is_small(sandbox: Sandbox, caplog: pytest.LogCaptureFixt
         return kilobytes
 
     with caplog.at_level("WARNING"):  # pytest keeps what is logged
-        assert asyncio.run(wait()) < 5
+        assert asyncio.run(wait()) < (5 if sys.version_info >= (3, 11) else 7)  # objects were larger in Python 3.10
 
 
 def test_gates_that_come_and_go_leave_the_api_in_peace(sandbox: Sandbox) -> None:
