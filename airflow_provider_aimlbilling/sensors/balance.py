@@ -138,7 +138,6 @@ class BalanceSensor(BaseSensorOperator):
             trigger_kwargs={
                 "threshold": literal(self.threshold),
                 "aimlbilling_conn_id": self.aimlbilling_conn_id,
-                "deadline": None,
                 "end_from_trigger": True,
                 **self._pace(),
             },
@@ -148,11 +147,15 @@ class BalanceSensor(BaseSensorOperator):
 
     def _pace(self) -> dict[str, Any]:
         """What the trigger must know of the flags, however it is started."""
-        return {
-            "poke_interval": self.poke_interval,
+        flags = {
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
             "silent_fail": self.silent_fail,
+        }
+        # Only what is set: Airflow hands the whole serialized DAG to the triggerer with each gate that starts there.
+        return {
+            "poke_interval": self.poke_interval,
+            **{name: flag for name, flag in flags.items() if flag},
             **self._asked(),
         }
 
