@@ -46,6 +46,7 @@ def obstacle(sensor: Any, threshold: object, conn_id: object, map_index: int | N
     from airflow.providers.common.compat.sdk import conf
     from airflow.triggers import base
 
+    # It came with 3.3, and is not used here.
     if not hasattr(getattr(base, "BaseEventTrigger", None), "shared_stream_key"):
         return "it needs Airflow 3.3 or later"
     if not sensor.deferrable:

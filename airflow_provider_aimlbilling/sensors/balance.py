@@ -138,6 +138,7 @@ class BalanceSensor(BaseSensorOperator):
             trigger_kwargs={
                 "threshold": literal(self.threshold),
                 "aimlbilling_conn_id": self.aimlbilling_conn_id,
+                "deadline": None,  # a triggerer of an older version asks for it
                 "end_from_trigger": True,
                 **self._pace(),
             },

@@ -65,7 +65,7 @@ class BalanceTrigger(BaseTrigger):
         aimlbilling_conn_id: str,
         threshold: str | None,
         poke_interval: float,
-        deadline: float | None = None,
+        deadline: float | None,
         next_poll_at: float = 0.0,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
