@@ -1,4 +1,4 @@
-"""What Airflow's provider manager reads. The one place that declares the connection form."""
+"""What Airflow's provider manager reads. This is the only place that declares the connection form."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ INTEGRATION = "AI/ML API billing"
 
 
 def connection_form() -> dict[str, Any]:
-    """Give the connection's fields and labels, in the keys that Airflow 3.2 and later read."""
+    """Return the connection's fields and labels, under the keys that Airflow 3.2 and later read."""
     return {
         "ui-field-behaviour": {
             "hidden-fields": ["login", "schema", "port", "extra"],
             "relabeling": {"password": "API Key", "host": "Base URL"},
             "placeholders": {
-                "password": "the key of your AI/ML API account",
-                "host": "empty for the vendor's; https://…",
+                "password": "your AI/ML API key",
+                "host": "https://… (empty: the vendor's API)",
                 "timeout": "10",
                 "api_version": "v1",
             },
@@ -28,13 +28,13 @@ def connection_form() -> dict[str, Any]:
         "conn-fields": {
             "timeout": {
                 "label": "Timeout",
-                "description": "Seconds to wait for a connection, and again for the answer. Empty means 10.",
+                "description": "Seconds to wait for the connection, and again for the response. Default: 10.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600},
             },
             "api_version": {
                 "label": "API version",
-                "description": "v1 asks /v1/billing/balance (credits); v2 asks its successor /v2/billing (USD). "
-                "Empty means v1.",
+                "description": "v1 reads /v1/billing/balance (in credits). v2 reads its successor, /v2/billing "
+                "(in USD). Default: v1.",
                 "schema": {"type": ["string", "null"], "enum": ["v1", "v2"]},
             },
         },
@@ -42,7 +42,7 @@ def connection_form() -> dict[str, Any]:
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe this provider to Airflow."""
+    """Return the description of this provider for Airflow."""
     package = "airflow_provider_aimlbilling"
 
     def modules(*names: str) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": modules("hooks.aimlbilling"),
         "operators": modules("operators.balance", "operators.pricing", "operators.usage"),
         "sensors": modules("sensors.balance"),
-        "triggers": modules("triggers.balance", "triggers.crossing"),
-        "extra-links": [f"{package}.links.BillingPageLink"],
+        "triggers": modules("triggers.balance", "triggers.balance_event"),
+        "extra-links": [f"{package}.links.billing.BillingPageLink"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

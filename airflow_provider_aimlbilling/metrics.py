@@ -1,4 +1,4 @@
-"""What monitoring sees, through Airflow's own ``Stats``: nothing where an Airflow has no metrics set up."""
+"""Metrics, sent through Airflow's own ``Stats``. Nothing is sent if Airflow has no metrics configured."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import Stats
+from airflow_provider_aimlbilling.compat import Stats
 
 if TYPE_CHECKING:
-    from airflow_provider_aimlbilling.balance import Number
+    from airflow_provider_aimlbilling.money.amount import Number
 
 _log = logging.getLogger(__name__)
 
 
 def gauge_balance(conn_id: str, credits: Number) -> None:
-    """Set ``aimlbilling.balance_credits.<conn_id>``, in credits; below zero where the account is overdrawn."""
-    # A gauge is a number for a diagram. It is no sum that anything is reckoned from.
-    _stat("gauge", f"balance_credits.{_name(conn_id)}", credits if isinstance(credits, int) else float(credits))
+    """
+    Set the gauge ``aimlbilling.balance_credits.<conn_id>``.
+
+    :param conn_id: id of the Airflow connection.
+    :param credits: the balance in credits; negative if the account is overdrawn.
+    """
+    # A float is good enough for a chart. No amount is ever calculated from it.
+    _send("gauge", f"balance_credits.{_metric_name(conn_id)}", credits if isinstance(credits, int) else float(credits))
 
 
 def count_decision(conn_id: str, *, clears: bool) -> None:
-    """Count ``aimlbilling.gate.opened.<conn_id>`` or ``aimlbilling.gate.held.<conn_id>``: once for each gate's end."""
-    _stat("incr", f"gate.{'opened' if clears else 'held'}.{_name(conn_id)}", 1)
+    """
+    Count ``aimlbilling.gate.opened.<conn_id>`` or ``aimlbilling.gate.held.<conn_id>``, once when a gate ends.
+
+    :param conn_id: id of the Airflow connection.
+    :param clears: whether the gate opened.
+    """
+    _send("incr", f"gate.{'opened' if clears else 'held'}.{_metric_name(conn_id)}", 1)
 
 
-def _name(conn_id: str) -> str:
-    """Connection ids may hold what names of metrics may not."""
+def _metric_name(conn_id: str) -> str:
+    """Replace the characters of a connection id that metric names cannot contain."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", conn_id)
 
 
-def _stat(kind: str, name: str, value: float) -> None:
+def _send(kind: str, name: str, value: float) -> None:
     try:
         getattr(Stats, kind)(f"aimlbilling.{name}", value)
-    except Exception as fault:  # noqa: BLE001 - no gate fails for want of a metric
+    except Exception as fault:  # noqa: BLE001 - a metric must not fail a gate
         _log.debug("The metric %s was not sent (%s).", name, type(fault).__name__)

@@ -1,8 +1,8 @@
 """
-When to try again: a retry policy for any task that calls the AI/ML API. It needs Airflow 3.3.
+When to retry: a retry policy for any task that calls the AI/ML API. It needs Airflow 3.3 or later.
 
-What decides is read from the exception and from those it was raised from, by the attributes that HTTP clients share
-(openai, requests, httpx, aiohttp, ``HttpHook``). None of these clients is imported.
+The decision is based on the exception and its chain (``__cause__``, ``__context__``), and uses the attributes that HTTP
+clients have in common (openai, requests, httpx, aiohttp, ``HttpHook``). None of these clients is imported.
 """
 
 from __future__ import annotations
@@ -24,19 +24,17 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 
 try:
-    from airflow.providers.common.compat.sdk import AirflowException, RetryDecision, RetryPolicy
+    from airflow_provider_aimlbilling.compat import AirflowException, RetryDecision, RetryPolicy
 except ImportError as missing:
-    raise ImportError(
-        "AimlApiRetryPolicy needs Airflow 3.3 or newer, and apache-airflow-providers-common-compat 1.20 or newer there."
-    ) from missing
+    raise ImportError("AimlApiRetryPolicy needs Airflow 3.3 or later.") from missing
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_aimlbilling.compat import Context
 
-_LONGEST_CHAIN = 20  # exceptions; this also ends a chain that runs in a circle
-# HttpHook has the status in its text alone; HttpOperator puts words before it when it was deferred.
-_HTTP_HOOK_SAYS = re.compile(r"(?:Unexpected error in the operation: )?(\d{3}):", re.ASCII)
-_WRONG_SET_UP = (
+_MAX_CHAIN_LENGTH = 20  # exceptions; this also ends a circular chain
+# HttpHook's exception has the status only in its text; HttpOperator adds words before it after a deferral.
+_HTTP_HOOK_STATUS = re.compile(r"(?:Unexpected error in the operation: )?(\d{3}):", re.ASCII)
+_PERMANENT_ERRORS = (
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingPricingError,
@@ -49,143 +47,145 @@ T = TypeVar("T")
 
 class AimlApiRetryPolicy(RetryPolicy):
     """
-    Spends a task's retries on what passes by itself: put it on tasks that call the AI/ML API.
+    Stop retries that cannot succeed, on tasks that call the AI/ML API.
 
-    Whom a failed call was for cannot be seen, so any HTTP error is taken for the API's. The first exception in the
-    chain that tells an HTTP status, or is one of this provider's, decides:
+    The policy cannot see which service a failed call went to, so it treats any HTTP error as the API's. The first
+    exception in the chain that has an HTTP status, or is one of this provider's own, decides:
 
-    - 401, 402, 403: no retry. The vendor documents 401 as a refused key, and 403 both as used-up credits and as a key
-      that may not do this; its message tells them apart, where the client keeps it. The task's log says which.
-    - 408, 429, 5xx: retry, after ``Retry-After`` (seconds or a date, an hour at most) where the answer has one, else
-      after the task's own ``retry_delay``.
-    - all else: as the task's own settings say.
+    - 401, 402, 403: no retry. The vendor documents 401 as a refused key. It documents 403 both as "out of credits" and
+      as "this key is not allowed to do this"; only the message distinguishes them, if the client keeps it. The task's
+      log says which.
+    - 408, 429, 5xx: retry, after ``Retry-After`` (seconds or a date, at most one hour) if the response has it,
+      otherwise after the task's own ``retry_delay``.
+    - everything else: the task's own settings apply.
 
-    A retry never goes beyond the task's ``retries``. Reasons are fixed text with the status; neither a body nor an
-    exception's text is in them, as these may hold a key or a prompt.
+    The number of retries never exceeds the task's ``retries``. The logged reasons are fixed texts with the status. They
+    never contain a body or an exception's text, which may contain a key or a prompt.
     """
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """
-        Decide whether and when to try again. It never raises: what it cannot read is left to the task's own settings.
+        Decide whether and when to retry. It never raises: if it cannot decide, the task's own settings apply.
 
         :param exception: what the task failed with.
-        :param try_number: not looked at; Airflow itself counts the tries.
-        :param max_tries: not looked at.
-        :param context: not looked at.
+        :param try_number: not used; Airflow itself counts the tries.
+        :param max_tries: not used.
+        :param context: not used.
         """
-        return _quietly(_decide, exception) or RetryDecision.default()
+        return _call_safely(_decide, exception) or RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
-        """Give a plain JSON dictionary. There is nothing to keep: the policy has no settings."""
+        """Return a plain JSON dictionary. It only names the class, because the policy has no settings."""
         return {"__type": type(self).__name__}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> AimlApiRetryPolicy:  # noqa: ARG003 - Airflow's signature
         """
-        Read back what :meth:`serialize` gave.
+        Recreate the policy from what :meth:`serialize` returned.
 
-        :param data: not looked at.
+        :param data: not used.
         """
         return cls()
 
 
 def _decide(exception: BaseException) -> RetryDecision | None:
-    chain = list(_chain(exception))
-    for place, link in enumerate(chain):
+    chain = list(_iter_chain(exception))
+    for position, link in enumerate(chain):
         if isinstance(link, InsufficientBalanceError):
             return RetryDecision.fail("the account cannot pay: top it up")
         if isinstance(link, AimlBillingAuthError):
-            return RetryDecision.fail("the API refused the key: mend the key")
-        if isinstance(link, _WRONG_SET_UP):
-            return RetryDecision.fail("no retry mends this: the connection, the DAG or the account is wrong")
+            return RetryDecision.fail("the API refused the key: replace the key")
+        if isinstance(link, _PERMANENT_ERRORS):
+            return RetryDecision.fail("a retry cannot succeed: the connection, the DAG or the account needs a fix")
         if isinstance(link, AimlBillingUnavailable):
-            return _again("no answer that can be believed", _limited(link.retry_after))
-        if status := _quietly(_status, link):
-            # HttpHook's own exception has only the status; the one that it was raised from has the answer too.
-            return _judge(status, [other for other in chain[place:] if _quietly(_status, other) == status])
+            return _retry("no believable answer", _cap_delay(link.retry_after))
+        if status := _call_safely(_status_of, link):
+            # HttpHook's own exception only has the status; the one that it was raised from also has the response.
+            same_status = [other for other in chain[position:] if _call_safely(_status_of, other) == status]
+            return _decide_by_status(status, same_status)
     return None
 
 
-def _chain(link: Any) -> Iterator[BaseException]:
-    for _ in range(_LONGEST_CHAIN):
+def _iter_chain(link: Any) -> Iterator[BaseException]:
+    for _ in range(_MAX_CHAIN_LENGTH):
         if not isinstance(link, BaseException):
             return
         yield link
-        cause = _read(link, "__cause__")
-        link = _read(link, "__context__") if cause is None else cause
+        cause = _get(link, "__cause__")
+        link = _get(link, "__context__") if cause is None else cause
 
 
-def _status(link: BaseException) -> int | None:
-    # Every AirflowException has a status_code, mostly 500, which is of Airflow's own API.
-    of_airflow = isinstance(link, AirflowException)
-    for holder in (None if of_airflow else link, _read(link, "response")):
+def _status_of(link: BaseException) -> int | None:
+    # Every AirflowException has a status_code, mostly 500, which belongs to Airflow's own API.
+    is_airflow = isinstance(link, AirflowException)
+    for holder in (None if is_airflow else link, _get(link, "response")):
         for name in ("status_code", "status"):
-            status = _read(holder, name)
+            status = _get(holder, name)
             if isinstance(status, int) and not isinstance(status, bool):
                 return int(status)
-    said = _HTTP_HOOK_SAYS.match(str(link)) if of_airflow else None
-    return int(said[1]) if said else None
+    match = _HTTP_HOOK_STATUS.match(str(link)) if is_airflow else None
+    return int(match[1]) if match else None
 
 
-def _judge(status: int, links: Sequence[BaseException]) -> RetryDecision:
+def _decide_by_status(status: int, links: Sequence[BaseException]) -> RetryDecision:
     if status == 401:
-        return RetryDecision.fail("HTTP 401: the API refused the key: mend the key")
-    if status == 402 or (status == 403 and any(_quietly(_out_of_credits, link) for link in links)):
+        return RetryDecision.fail("HTTP 401: the API refused the key: replace the key")
+    if status == 402 or (status == 403 and any(_call_safely(_is_out_of_credits, link) for link in links)):
         return RetryDecision.fail(f"HTTP {status}: the account is out of credits: top it up")
     if status == 403:
-        # Not more than that is known: some clients do not keep the message.
+        # Nothing more is known, because some clients do not keep the message.
         return RetryDecision.fail(
-            "HTTP 403: no word of credits was seen: look at the key and its limit, then the balance"
+            "HTTP 403, and the message does not mention credits: check the key and its limit, then the balance"
         )
     if status in (408, 429) or 500 <= status <= 599:
-        told = (_quietly(_retry_after, link) for link in links)
-        return _again(f"HTTP {status}", next(filter(None, told), None))
+        delays = (_call_safely(_retry_after, link) for link in links)
+        return _retry(f"HTTP {status}", next(filter(None, delays), None))
     return RetryDecision.default()
 
 
-def _again(what: str, seconds: float | None) -> RetryDecision:
+def _retry(what: str, seconds: float | None) -> RetryDecision:
     if seconds is None:
-        return RetryDecision.retry(reason=f"{what}: try again after the task's own delay")
-    return RetryDecision.retry(timedelta(seconds=seconds), f"{what}: try again after {seconds:.0f} s, as it asks")
+        return RetryDecision.retry(reason=f"{what}: retry after the task's own delay")
+    return RetryDecision.retry(timedelta(seconds=seconds), f"{what}: retry after {seconds:.0f} s, as the API asks")
 
 
-def _out_of_credits(link: BaseException) -> bool:
-    from airflow_provider_aimlbilling.answers import OUT_OF_MONEY
+def _is_out_of_credits(link: BaseException) -> bool:
+    from airflow_provider_aimlbilling.client.refusals import OUT_OF_CREDITS
 
-    response = _read(link, "response")
-    said = [_read(link, "body"), _read(link, "message")]
-    # requests keeps False here until a body was read. To read it now could take for ever.
-    if _read(response, "_content") is not False:
-        said.append(_read(response, "text"))
-    return any(OUT_OF_MONEY.search(str(text)) for text in said if isinstance(text, str | bytes | Mapping))
+    response = _get(link, "response")
+    texts = [_get(link, "body"), _get(link, "message")]
+    # In requests this is False until the body has been read. Reading it now could take forever.
+    if _get(response, "_content") is not False:
+        texts.append(_get(response, "text"))
+    return any(OUT_OF_CREDITS.search(str(text)) for text in texts if isinstance(text, str | bytes | Mapping))
 
 
 def _retry_after(link: BaseException) -> float | None:
     from urllib3.util import Retry
 
-    headers = _read(_read(link, "response"), "headers")
+    headers = _get(_get(link, "response"), "headers")
     if headers is None:  # aiohttp and urllib keep them on the exception
         headers = link.headers  # type: ignore[attr-defined]
-    told = {str(name).lower(): str(value) for name, value in headers.items()}
-    return _limited(Retry().parse_retry_after(told["retry-after"]))
+    lower_case = {str(name).lower(): str(value) for name, value in headers.items()}
+    return _cap_delay(Retry().parse_retry_after(lower_case["retry-after"]))
 
 
-def _limited(seconds: float | None) -> float | None:
-    """Cut to what the hook keeps. Nothing to wait is no wish: the task's own delay is the better guess."""
-    from airflow_provider_aimlbilling.transport import LONGEST_RETRY_AFTER
+def _cap_delay(seconds: float | None) -> float | None:
+    """Limit a delay as the client does. Zero or less counts as none, because the task's own delay is a better guess."""
+    from airflow_provider_aimlbilling.client.http import MAX_RETRY_AFTER
 
-    return min(float(seconds), LONGEST_RETRY_AFTER) if seconds is not None and seconds > 0 else None
-
-
-def _read(holder: object, name: str) -> Any:
-    return _quietly(getattr, holder, name, None)
+    return min(float(seconds), MAX_RETRY_AFTER) if seconds is not None and seconds > 0 else None
 
 
-def _quietly(function: Callable[..., T], *arguments: Any) -> T | None:
-    """Call what must not raise: an exception may have any attribute, and each may be a property that fails."""
+def _get(holder: object, name: str) -> Any:
+    return _call_safely(getattr, holder, name, None)
+
+
+def _call_safely(function: Callable[..., T], *arguments: Any) -> T | None:
+    """Return ``None`` if the call raises: an exception may have any attribute, and each may be a failing property."""
     try:
         return function(*arguments)
-    except Exception:  # noqa: BLE001 - the outcome of a task must not hang on it
+    except Exception:  # noqa: BLE001 - the outcome of a task must not depend on it
         return None

@@ -1,1 +1,1 @@
-"""Operators that read the balance or gate on it."""
+"""Operators that read the balance, gate on it, price a job or report spending."""

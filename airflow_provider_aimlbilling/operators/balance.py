@@ -5,30 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
-
+from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseOperator, SkipMixin
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.left_out import LEFT_OUT
-from airflow_provider_aimlbilling.links import BillingPageLink
+from airflow_provider_aimlbilling.links.billing import BillingPageLink
+from airflow_provider_aimlbilling.money.notset import NOTSET
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_aimlbilling.compat import Context
+    from airflow_provider_aimlbilling.money.gate import Verdict
 
-    from airflow_provider_aimlbilling.balance import Verdict
-
-# What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
+# What only a running task needs is imported where it is used: Airflow parses DAG files again and again.
 
 
 class GetBalanceOperator(BaseOperator):
     """
-    Read the balance and give it as XCom: credits, USD, and all documented fields, see :meth:`Balance.to_dict`.
+    Read the balance and return it as XCom: credits, USD and all documented fields, see :meth:`Balance.to_dict`.
 
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :raises InsufficientBalanceError: the API says only that the account is out of credits, and no balance.
-    :raises AimlBillingUnavailable: no believable answer after a few tries; Airflow's retries follow.
-    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
+    :raises InsufficientBalanceError: the account is overdrawn, or the API only says that it is out of credits.
+    :raises AimlBillingUnavailable: no believable answer after a few tries. Airflow's retries follow.
+    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     template_fields: Sequence[str] = ("aimlbilling_conn_id",)
@@ -40,7 +37,7 @@ class GetBalanceOperator(BaseOperator):
         self.aimlbilling_conn_id = aimlbilling_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask the API."""
+        """Read the balance."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         balance = AimlBillingHook(self.aimlbilling_conn_id).get_balance()
@@ -49,7 +46,7 @@ class GetBalanceOperator(BaseOperator):
 
 
 class _GateOperator(BaseOperator):
-    """What the three gates share: one reading, one verdict, told and pushed before anything is done about it."""
+    """What the three gates share: they read once, decide, and log and push the verdict before they act on it."""
 
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
@@ -58,23 +55,24 @@ class _GateOperator(BaseOperator):
     def __init__(
         self,
         *,
-        threshold: object = LEFT_OUT,
+        threshold: object = NOTSET,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         respect_key_limit: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.threshold = None if threshold is LEFT_OUT else threshold
+        self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.respect_key_limit = respect_key_limit
         # A template that renders to None must not silently fall back to the account's own lowBalance.
-        self._written = threshold
+        self._declared_threshold = threshold
 
     def _decide(self, context: Context) -> Verdict:
-        from airflow_provider_aimlbilling.balance import Gate
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+        from airflow_provider_aimlbilling.money.gate import Gate
 
-        gate = Gate.for_threshold(self.threshold, written=self._written, map_index=context["ti"].map_index)
+        map_index = context["ti"].map_index
+        gate = Gate.for_threshold(self.threshold, declared=self._declared_threshold, map_index=map_index)
         verdict = AimlBillingHook(self.aimlbilling_conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="verdict", value=verdict.to_dict())
@@ -83,20 +81,21 @@ class _GateOperator(BaseOperator):
 
 class BalanceCheckOperator(_GateOperator):
     """
-    Fail unless the balance clears a threshold.
+    Fail unless the balance reaches a threshold.
 
-    Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it fails; returns the balance when it clears.
+    Returns the balance as XCom if it does. Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it fails.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
-    :raises InsufficientBalanceError: the balance is below the threshold, or the API says that credits are used up.
+    :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :raises InsufficientBalanceError: the balance is below the threshold, or the API says that the account is out of
+        credits.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
-    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
+    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        """Ask the API, decide, and fail or go on."""
+        """Read the balance, decide, and fail or succeed."""
         verdict = self._decide(context)
         if not verdict.clears:
             raise InsufficientBalanceError(f"The account of {self.aimlbilling_conn_id!r} cannot pay: {verdict.reason}.")
@@ -105,17 +104,17 @@ class BalanceCheckOperator(_GateOperator):
 
 class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
     """
-    Skip what follows unless the balance clears a threshold.
+    Skip the tasks downstream unless the balance reaches a threshold.
 
-    Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it skips; returns the balance when it clears.
+    Returns the balance as XCom if it does. Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it skips.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
-    :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules say. With ``False``
-        only the tasks directly downstream are skipped, and the rules of those after them decide.
+    :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules. With ``False``,
+        only the tasks directly downstream are skipped, and the trigger rules of the tasks after them apply.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
-    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
+    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     inherits_from_skipmixin = True
@@ -125,36 +124,36 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
         self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        """Ask the API, decide, and skip or go on."""
+        """Read the balance, decide, and skip or continue."""
         verdict = self._decide(context)
         if verdict.clears:
             return verdict.balance.to_dict() if verdict.balance else None
         task, ti = context["task"], context["ti"]
         relatives = task.get_flat_relatives if self.ignore_downstream_trigger_rules else task.get_direct_relatives
-        # Teardowns clean up what setups made, also when the work between them was skipped.
+        # Teardowns clean up after setups even if the work between them was skipped.
         to_skip = [node for node in relatives(upstream=False) if not node.is_teardown]
-        where: dict[str, Any] = {"ti": ti}
-        if not AIRFLOW_V_3_0_PLUS:
+        arguments: dict[str, Any] = {"ti": ti}
+        if not AIRFLOW_3:
             dag_run: Any = context["dag_run"]
-            where = {"dag_run": dag_run, "execution_date": dag_run.execution_date, "map_index": ti.map_index}
-        self.skip(tasks=to_skip, **where)
+            arguments = {"dag_run": dag_run, "execution_date": dag_run.execution_date, "map_index": ti.map_index}
+        self.skip(tasks=to_skip, **arguments)
         return None
 
 
 class BalanceBranchOperator(_GateOperator, SkipMixin):
     """
-    Follow one branch if the balance clears a threshold, and another if it does not.
+    Follow one branch if the balance reaches a threshold, and another if it does not.
 
-    Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it branches. Tasks directly downstream that are on
-    neither chosen path are skipped.
+    Pushes the XCom ``verdict`` (:meth:`Verdict.to_dict`) before it branches. Tasks directly downstream that are not on
+    the chosen path are skipped.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
-    :param follow_task_ids_if_sufficient: task id, or list of task ids, to follow when the balance clears.
-    :param follow_task_ids_if_insufficient: task id, or list of task ids, to follow when it does not.
+    :param follow_task_ids_if_sufficient: task id, or list of task ids, to follow if the balance reaches the threshold.
+    :param follow_task_ids_if_insufficient: task id, or list of task ids, to follow if it does not.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :param respect_key_limit: compare with what the key may still spend, where that is less than the balance.
+    :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
-    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_balance` says.
+    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     inherits_from_skipmixin = True
@@ -171,7 +170,7 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
         self.follow_task_ids_if_insufficient = follow_task_ids_if_insufficient
 
     def execute(self, context: Context) -> None:
-        """Ask the API, decide, and branch."""
+        """Read the balance, decide, and branch."""
         if self._decide(context).clears:
             follow = self.follow_task_ids_if_sufficient
         else:

@@ -1,44 +1,43 @@
-"""The operator that says what a job will cost."""
+"""The operator that estimates what a job will cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
+from airflow_provider_aimlbilling.compat import BaseOperator
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.links import BillingPageLink
+from airflow_provider_aimlbilling.links.billing import BillingPageLink
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow_provider_aimlbilling.compat import Context
 
-# What only a task needs is imported where it is needed, and not with the DAG file, which is loaded again and again.
+# What only a running task needs is imported where it is used: Airflow parses DAG files again and again.
 
 
 class EstimateCostOperator(BaseOperator):
     """
-    Price a job by the live catalogue, for a gate that asks for just that.
+    Price a job by the live catalogue, so that a gate can require exactly that amount.
 
-    Returns the amount as text that every ``threshold`` takes, such as ``"617500 credits"``, and pushes the XCom
+    Returns the amount as text that every ``threshold`` accepts, such as ``"617500 credits"``. Pushes the XCom
     ``estimate`` (:meth:`Estimate.to_dict`): the amount in credits and USD, the rates that were used, and when they were
-    read. It asks for the one model alone.
+    read. Only the entry of this one model is requested.
 
     :param model: id of the model in the vendor's catalogue, or an alias; templated.
-    :param work: how much of each unit the whole job takes, under the catalogue's own words; each rate of the model must
-        be named, with 0 for what the job does not use: ``{"input token": 2_000_000, "output token": 500_000}``,
-        ``{"second": 8}``. Templated.
+    :param work: how much of each unit the whole job uses, in the catalogue's own words:
+        ``{"input token": 2_000_000, "output token": 500_000}``, ``{"second": 8}``. Every rate of the model must be
+        named, with 0 for what the job does not use. Templated.
     :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``; templated.
-    :param margin: what to add for the unforeseen, such as ``"20%"``; templated.
-    :param model_type: the endpoint type, such as ``openai/chat-completions``, where the model has several; templated.
+    :param margin: a safety margin to add, such as ``"20%"``; templated.
+    :param model_type: the endpoint type, such as ``openai/chat-completions``, if the model has several; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :raises AimlBillingPricingError: the job has no exact price: the model's price is variable, or the model, a unit or
-        the variant is not in the catalogue. Of a model that is there the message lists what is known.
-    :raises AimlBillingError: its other children, as :meth:`AimlBillingHook.get_pricing` says.
+        the variant is not in the catalogue. For a known model the message lists what is known.
+    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_pricing`.
     """
 
     template_fields: Sequence[str] = ("model", "work", "variant", "margin", "model_type", "aimlbilling_conn_id")
-    template_fields_renderers = {"work": "json", "variant": "json"}  # noqa: RUF012 - as Airflow has it
+    template_fields_renderers = {"work": "json", "variant": "json"}  # noqa: RUF012 - as in Airflow's operators
     ui_color = "#d8f3dc"
     operator_extra_links = (BillingPageLink(),)
 
@@ -62,12 +61,12 @@ class EstimateCostOperator(BaseOperator):
         self.aimlbilling_conn_id = aimlbilling_conn_id
 
     def execute(self, context: Context) -> str:
-        """Ask the catalogue, and price the job."""
+        """Read the model's rates and price the job."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         pricing = AimlBillingHook(self.aimlbilling_conn_id).get_pricing(self.model, model_type=self.model_type)
         estimate = pricing.estimate(self.work, self.variant, self.margin)
-        self.log.info("The job will cost %s, by the rates of %s.", estimate.amount, estimate.model)
+        self.log.info("The job will cost %s at the rates of %s.", estimate.amount, estimate.model)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="estimate", value=estimate.to_dict())
         return estimate.threshold

@@ -1,1 +1,1 @@
-"""The trigger that waits for the balance without a worker."""
+"""Triggers: a gate's wait without a worker, and the watcher behind an ``AssetWatcher``."""

@@ -36,9 +36,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from airflow_provider_aimlbilling.balance import Amount
+from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
-from airflow_provider_aimlbilling.sandbox_account import PERIODS, Account, BadRequest, WrongKey, etag, iso, to_json
+from airflow_provider_aimlbilling.sandbox.account import PERIODS, Account, BadRequest, WrongKey, etag, iso, to_json
 
 MESSAGES = {
     401: "The API key is missing, expired or invalid.",
@@ -174,7 +174,7 @@ class Sandbox:
         """Break from the next request on, as the parameters of :class:`Fault` say."""
         self._fault = Fault(**fault)
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Work again."""
         self._fault = None
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from airflow_provider_aimlbilling.balance import EXACT, Amount
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount
 
 PERIODS = ("no_reset", "day", "week", "month")  # of a key's limit
 

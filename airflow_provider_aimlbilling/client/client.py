@@ -1,0 +1,281 @@
+"""The client: every endpoint of the billing API that this provider uses, with retries and limits. No Airflow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import requests
+
+from airflow_provider_aimlbilling.client import responses
+from airflow_provider_aimlbilling.client.api import Api, body_or_raise, iso_time
+from airflow_provider_aimlbilling.client.catalogue import find_pricing
+from airflow_provider_aimlbilling.client.http import MAX_USAGE_BYTES
+from airflow_provider_aimlbilling.client.json_fields import parse_object, require_field
+from airflow_provider_aimlbilling.client.ledger import iter_ledger
+from airflow_provider_aimlbilling.client.retries import with_retries
+from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingAuthError,
+    AimlBillingContractError,
+    AimlBillingKeyDisabledError,
+    AimlBillingPricingError,
+    AimlBillingUnavailable,
+    InsufficientBalanceError,
+)
+from airflow_provider_aimlbilling.money.amount import Number
+from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
+from airflow_provider_aimlbilling.money.pricing import Pricing
+from airflow_provider_aimlbilling.money.usage import (
+    DIRECTIONS,
+    TRANSACTION_TYPES,
+    Transaction,
+    Usage,
+    combine_usage,
+    limit_period_start,
+    split_window,
+)
+
+_BALANCE_READERS = {"v1": responses.read_balance_v1, "v2": responses.read_balance_v2}
+
+
+class AimlBillingClient:
+    """
+    A client for one key. It keeps one session, and can be used from one thread at a time.
+
+    :param settings: key, base URL, timeout and API version.
+    :param retries: how often a call that got no believable answer is repeated, with exponential backoff, jitter and the
+        API's ``Retry-After``. Use ``0`` if the caller itself polls.
+    :param on_balance: called with each balance that was read, in credits; negative if the account is overdrawn.
+    :param log: where the client reports what it cannot read without failing.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        retries: int = 3,
+        on_balance: Callable[[Number], None] | None = None,
+        log: Any = None,
+    ) -> None:
+        self.settings = settings
+        self.retries = retries
+        self._api = Api(settings)
+        self._on_balance = on_balance
+        self._top_up = TopUpMonitor(self._api, log or logging.getLogger(__name__))
+        self._detail_failed = False  # the balance is not requested from /v2/billing/detail again
+        self._pricing_cache: dict[tuple[str, str | None], tuple[str, Pricing]] = {}  # with the ETag of each
+
+    def __repr__(self) -> str:
+        return f"<AimlBillingClient of {self.settings.base_url}>"
+
+    @property
+    def session(self) -> requests.Session:
+        """
+        The session, which authenticates each request with the key.
+
+        :raises AimlBillingUnavailable: if the client was closed.
+        """
+        return self._api.session
+
+    def close(self) -> None:
+        """Close the session for good. A call that is still running in another thread sends no further request."""
+        self._api.close()
+
+    def get_balance(
+        self, *, with_top_up: bool = False, respect_key_limit: bool = False, top_up_grace: float | None = None
+    ) -> Balance:
+        """
+        Read the balance, in credits.
+
+        v1: ``GET /v1/billing/balance`` (all fields). v2: ``GET /v2/billing`` (USD, converted to credits; other fields
+        are ``None``).
+
+        :param with_top_up: report whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too, by
+            ``GET /v2/billing/detail`` instead of ``GET /v2/billing``, as long as that works.
+        :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`. One more request if
+            the key has no limit, two if it has one (for a limit that never resets: one, and four for each year).
+        :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
+            not: :attr:`Balance.top_up`. One more request, and up to four for the ledger if the balance is below its
+            threshold. If that fails, it is ``None``.
+        :raises AimlBillingAuthError: 401, or a 403 that does not say that the account is out of credits.
+        :raises AimlBillingKeyDisabledError: the key is switched off, with ``respect_key_limit``.
+        :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
+        :raises AimlBillingUnavailable: no believable answer, even after the retries.
+        :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
+        """
+
+        def read() -> Balance:
+            try:
+                balance = self._read_balance(with_top_up=with_top_up and top_up_grace is None)
+            except InsufficientBalanceError as refusal:
+                if refusal.overdrawn_credits is not None:
+                    self._report(-refusal.overdrawn_credits)
+                if top_up_grace is not None:
+                    refusal.top_up = self._top_up.read(-(refusal.overdrawn_credits or 0), top_up_grace)
+                raise
+            self._report(balance.balance)
+            if respect_key_limit:
+                balance = replace(balance, key_limit=self._read_key_limit())
+            if top_up_grace is not None:
+                balance = replace(balance, top_up=self._top_up.read(balance.balance, top_up_grace))
+            return balance
+
+        return with_retries(read, self.retries)
+
+    def get_key_limit(self) -> KeyLimit | None:
+        """
+        Read what the key may spend and has spent: ``GET /v1/key`` and ``GET /v2/usage``.
+
+        The first describes the key that was used last, so it counts only if its prefix is that of this key.
+
+        :returns: the limit; ``None`` if the key has none.
+        :raises AimlBillingUnavailable: the API described another key, even after the retries; or there was no answer.
+        :raises AimlBillingKeyDisabledError: the key is switched off.
+        :raises AimlBillingError: its other children, as in :meth:`get_balance`.
+        """
+        return with_retries(self._read_key_limit, self.retries)
+
+    def get_top_up(self) -> TopUp:
+        """
+        Read the auto top-up settings: ``GET /v2/billing/detail``. Nothing else of that answer is read.
+
+        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        """
+        return with_retries(lambda: responses.read_top_up(self._api.get(DETAIL)), self.retries)
+
+    def iter_transactions(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        direction: str | None = None,
+        type: str | None = None,
+    ) -> Iterator[Transaction]:
+        """
+        Iterate over the ledger, newest first, to any length: ``GET /v2/billing/transactions``, by its cursor.
+
+        :param start: only entries from this time on; with a time zone.
+        :param end: only entries before this time; with a time zone.
+        :param direction: ``TOPUP`` or ``CHARGE``.
+        :param type: one of :data:`~airflow_provider_aimlbilling.money.usage.TRANSACTION_TYPES`.
+        :raises ValueError: a time without a time zone, an empty window, or an unknown direction or type.
+        :raises AimlBillingError: its children, as in :meth:`get_balance`; a page is requested when it is needed.
+        """
+        if direction is not None and direction not in DIRECTIONS:
+            raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}, not {direction!r}.")
+        if type is not None and type not in TRANSACTION_TYPES:
+            raise ValueError(f"type is one of {', '.join(TRANSACTION_TYPES)}, not {type!r}.")
+        times = {"from": start and iso_time(start), "to": end and iso_time(end)}
+        if start and end and end - start < timedelta(milliseconds=1):
+            raise ValueError("The end of the window must be after its start.")
+        query = {"limit": "100", "direction": direction, "type": type, **times}
+        return iter_ledger(self._api, {name: value for name, value in query.items() if value}, self.retries)
+
+    def get_usage(
+        self,
+        *,
+        start: datetime,
+        end: datetime,
+        by_model: bool = True,
+        group_by: str | None = None,
+        tz: str | None = None,
+        key_prefix: str | None = None,
+    ) -> Usage:
+        """
+        Read what the key spent: ``GET /v2/usage/detail``, or ``GET /v2/usage`` for the total only.
+
+        A window longer than the 92 days that the API accepts is read in parts.
+
+        :param start: start of the window; with a time zone.
+        :param end: end of the window; with a time zone.
+        :param by_model: also report spending by model.
+        :param group_by: ``day``, ``model`` or ``day,model``, for :attr:`Usage.groups`; with ``by_model`` only.
+        :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``.
+        :param key_prefix: first eight characters of another key; the connection then needs a management key.
+        :raises ValueError: a time without a time zone, or an end before its start.
+        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        """
+        iso_time(start), iso_time(end)  # both must have a time zone
+        if end < start:
+            raise ValueError("The end of the window is before its start.")
+        options = {"key_prefix": key_prefix, "group_by": group_by, "tz": tz}
+        query = {name: value for name, value in options.items() if value}
+        path = "/v2/usage/detail" if by_model else "/v2/usage"
+
+        def read(window: tuple[datetime, datetime]) -> Usage:
+            times = {"start": iso_time(window[0]), "end": iso_time(window[1])}
+            return responses.read_usage(self._api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
+
+        windows = split_window(start, end)
+        return combine_usage([with_retries(lambda window=window: read(window), self.retries) for window in windows])  # type: ignore[misc]
+
+    def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
+        """
+        Read what one model costs from the live catalogue: ``GET /v1/models?id=…&include=pricing``.
+
+        A client that asks again sends the ``ETag``, so that an unchanged answer is not transferred again.
+
+        :param model: id of the model, or one of its aliases.
+        :param model_type: the endpoint type, such as ``openai/chat-completions``, if a model has several.
+        :raises AimlBillingPricingError: no model is named, the catalogue does not have it, or has several of that name.
+        :raises AimlBillingError: its other children, as in :meth:`get_balance`.
+        """
+        if not isinstance(model, str) or not model.strip():
+            raise AimlBillingPricingError(
+                f"{model!r} is not the name of a model. Was the template that should provide it empty?"
+            )
+        return with_retries(lambda: self._read_pricing(model, model_type), self.retries)
+
+    def _report(self, balance: Number) -> None:
+        if self._on_balance is not None:
+            self._on_balance(balance)
+
+    def _read_balance(self, *, with_top_up: bool) -> Balance:
+        if with_top_up and self.settings.api_version == "v2" and not self._detail_failed:
+            try:
+                return responses.read_balance_v2_detail(self._api.get(DETAIL))
+            except (AimlBillingAuthError, AimlBillingContractError, AimlBillingUnavailable) as error:
+                # The balance must not depend on the detail, which this key may not be allowed to see.
+                self._detail_failed = True
+                if getattr(error, "status", None) == 429:
+                    raise
+        return _BALANCE_READERS[self.settings.api_version](self._api.get_balance())
+
+    def _read_key_limit(self) -> KeyLimit | None:
+        key = responses.read_api_key(self._api.get("/v1/key"))
+        if key.prefix != self.settings.key[:8]:
+            raise AimlBillingUnavailable(
+                "GET /v1/key described another key of the account, because that one was used last. What this key may "
+                "still spend is unknown; if this persists, do not use respect_key_limit."
+            )
+        if key.disabled:
+            owner = f"the connection {self.settings.conn_id!r}" if self.settings.conn_id else "these settings"
+            raise AimlBillingKeyDisabledError(
+                f"The API key of {owner} is switched off: enable it in the vendor's settings, or use another one."
+            )
+        if key.limit is None or key.retention is None:
+            return None
+        # Times are sent in milliseconds, cut off, and the end of a window is exclusive: keep the latest charges.
+        now = datetime.now(timezone.utc) + timedelta(milliseconds=1)
+        windows = split_window(min(limit_period_start(key.retention, key.created_at, now), now), now)
+        queries = [{"start": iso_time(start), "end": iso_time(end)} for start, end in windows]
+        spent = combine_usage([responses.read_usage(self._api.get("/v2/usage", query)) for query in queries]).total
+        return KeyLimit(key.retention, key.limit, spent.amount.credits)
+
+    def _read_pricing(self, model: str, model_type: str | None) -> Pricing:
+        etag, cached = self._pricing_cache.get((model, model_type), (None, None))
+        response = self._api.get_if_changed("/v1/models", {"id": model, "include": "pricing"}, etag)
+        now = datetime.now(timezone.utc)
+        if cached and response.status == 304:
+            return replace(cached, read_at=now)
+        self._pricing_cache.pop((model, model_type), None)
+        models = require_field(parse_object(body_or_raise(response, self.settings)), "data", list)
+        pricing = find_pricing(models, model, model_type, now)
+        if response.etag:
+            self._pricing_cache[model, model_type] = response.etag, pricing
+        return pricing

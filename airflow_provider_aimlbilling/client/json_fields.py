@@ -1,0 +1,164 @@
+"""
+Reading fields of a JSON answer, with an error that names the field.
+
+Errors show only numbers, booleans and null of what was received: an answer may hold personal data, and errors are read
+by many people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
+    AimlBillingThresholdError,
+    AimlBillingUnavailable,
+)
+from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, MAX_CREDITS, Amount
+
+_NEXT_STEP = "Update this provider, or switch api_version in the connection between v1 and v2."
+
+_KIND_NAMES: dict[type, str] = {
+    bool: "true or false",
+    str: "text",
+    dict: "an object",
+    list: "a list",
+    Decimal: "a number",
+    type(None): "null",
+}
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """
+    Parse a body that must be a JSON object, its numbers as ``Decimal``.
+
+    :param body: the body of a 200 response.
+    :raises AimlBillingUnavailable: if it is not JSON: it says nothing about the balance.
+    :raises AimlBillingContractError: if it is JSON but not an object.
+    """
+    try:
+        # All numbers as Decimal, even 'NaN', so that nothing passes through binary float before it was checked.
+        answer = json.loads(body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal)
+    except (ValueError, RecursionError):
+        raise AimlBillingUnavailable(
+            "The API answered 200 with a body that is not JSON (a proxy's page, or cut short). The balance is unknown. "
+            "If this persists, check the connection's host and the proxy.",
+            status=200,
+        ) from None
+    if not isinstance(answer, dict):
+        raise AimlBillingContractError(
+            f"The API documents a JSON object, but sent {type(answer).__name__}. {_NEXT_STEP}"
+        )
+    return answer
+
+
+def require_field(answer: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """
+    Return a field that must be present and, if kinds are given, of one of them.
+
+    :raises AimlBillingContractError: if it is not.
+    """
+    if name not in answer:
+        raise AimlBillingContractError(f"The API's answer has no field {name!r}. {_NEXT_STEP}")
+    value = answer[name]
+    if kinds and not isinstance(value, kinds):
+        raise contract_error(name, " or ".join(_KIND_NAMES[kind] for kind in kinds), value)
+    return value
+
+
+def amount_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
+    """
+    Return a field that must be an amount of money, zero or more.
+
+    :param credits_per_unit: 1 if the field is in credits, ``CREDITS_PER_USD`` if it is in USD.
+    :raises AimlBillingContractError: if it is not.
+    """
+    number = require_field(answer, name)
+    # Sums of binary floats have long tails, such as 0.000030000000000000004. Anything longer is not an amount.
+    if isinstance(number, Decimal) and number.is_finite() and number.as_tuple().exponent >= -40:  # type: ignore[operator]
+        try:
+            return Amount(EXACT.multiply(number, credits_per_unit))
+        except (AimlBillingThresholdError, ArithmeticError):
+            pass
+    raise contract_error(name, f"a number from 0 to {MAX_CREDITS // credits_per_unit:,}", number)
+
+
+def usd_field(answer: Mapping[str, Any], name: str) -> Amount:
+    """
+    Return a field that must be an amount in USD, zero or more.
+
+    :raises AimlBillingContractError: if it is not.
+    """
+    return amount_field(answer, name, credits_per_unit=CREDITS_PER_USD)
+
+
+def require_usd(answer: Mapping[str, Any]) -> None:
+    """
+    Check that an answer is in US dollars.
+
+    :raises AimlBillingContractError: if it is not.
+    """
+    if (currency := require_field(answer, "currency")) != "USD":
+        raise contract_error("currency", "'USD'", currency)
+
+
+def choice_field(answer: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
+    """
+    Return a text field that must have one of the documented values.
+
+    :raises AimlBillingContractError: if it has not.
+    """
+    value: str = require_field(answer, name, str)
+    if value not in known:
+        raise AimlBillingContractError(
+            f"The API documents one of {', '.join(known)} in the field {name!r}, but sent another value. "
+            "Update this provider."
+        )
+    return value
+
+
+def time_field(answer: Mapping[str, Any], name: str) -> datetime:
+    """
+    Return a field that must be an ISO 8601 time, in UTC.
+
+    :raises AimlBillingContractError: if it is not.
+    """
+    text = require_field(answer, name, str)
+    try:
+        # Python 3.10 reads neither the Z nor anything but three or six digits of a second, which is what is documented.
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise contract_error(name, "a time", text) from None
+
+
+def object_in_list(value: object, name: str) -> dict[str, Any]:
+    """
+    Return an element of a list that must be an object.
+
+    :param name: of the list.
+    :raises AimlBillingContractError: if it is not.
+    """
+    if not isinstance(value, dict):
+        raise contract_error(name, "a list of objects", value)
+    return value
+
+
+def contract_error(name: str, documented: str, received: object) -> AimlBillingContractError:
+    """Return the error for a field that is not as documented."""
+    show_value = received is None or isinstance(received, bool | Decimal)
+    shown = str(received)[:40] if show_value else f"a {type(received).__name__}"
+    return AimlBillingContractError(
+        f"The API documents {documented} in the field {name!r}, but sent {shown}. {_NEXT_STEP}"
+    )
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an implausible exponent
+        return Decimal("NaN")

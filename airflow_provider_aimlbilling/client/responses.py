@@ -1,0 +1,223 @@
+"""
+From the body of a 200 response to values.
+
+The personal fields of ``/v2/billing/detail`` (``email``, ``user_id``) are not read, so they cannot be passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_aimlbilling.client.json_fields import (
+    amount_field,
+    choice_field,
+    contract_error,
+    object_in_list,
+    parse_object,
+    require_field,
+    require_usd,
+    time_field,
+    usd_field,
+)
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, InsufficientBalanceError
+from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, Amount, Number
+from airflow_provider_aimlbilling.money.balance import Balance, TopUp
+from airflow_provider_aimlbilling.money.usage import (
+    DIRECTIONS,
+    RETENTIONS,
+    TRANSACTION_TYPES,
+    Spend,
+    Transaction,
+    Usage,
+    add_spend,
+)
+
+_V1_TEXT_FIELDS = {
+    "lastUpdated": "last_updated",
+    "autoDebitStatus": "auto_debit_status",
+    "status": "status",
+    "statusExplanation": "status_explanation",
+}
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """
+    What ``GET /v1/key`` says about a key.
+
+    :param prefix: the key's first eight characters.
+    :param disabled: whether it is switched off.
+    :param retention: when its limit resets: ``no_reset``, ``day``, ``week``, ``month``; ``None`` without a limit.
+    :param limit: credits that it may spend in that period; ``None`` without a limit.
+    :param created_at: when it was created.
+    """
+
+    prefix: str = field(repr=False)
+    disabled: bool
+    retention: str | None
+    limit: Number | None
+    created_at: datetime
+
+
+def read_balance_v1(body: bytes) -> Balance:
+    """
+    Read the answer of ``GET /v1/billing/balance``, in credits. Undocumented fields are ignored.
+
+    :raises AimlBillingUnavailable: if the body is not JSON: it says nothing about the balance.
+    :raises AimlBillingContractError: if a documented field is missing or of the wrong type.
+    :raises InsufficientBalanceError: if the balance is negative.
+    """
+    answer = parse_object(body)
+    return Balance(
+        balance=_balance_field(answer, "balance").credits,
+        low_balance=require_field(answer, "lowBalance", bool),
+        low_balance_threshold=amount_field(answer, "lowBalanceThreshold").credits,
+        **{name: require_field(answer, documented, str) for documented, name in _V1_TEXT_FIELDS.items()},
+    )
+
+
+def read_balance_v2(body: bytes) -> Balance:
+    """
+    Read the answer of ``GET /v2/billing``, which is in USD.
+
+    :raises AimlBillingUnavailable: if the body is not JSON: it says nothing about the balance.
+    :raises AimlBillingContractError: if a documented field is missing or wrong, or the currency is not USD.
+    :raises InsufficientBalanceError: if the balance is negative.
+    """
+    answer = parse_object(body)
+    require_usd(answer)
+    return Balance(balance=_balance_field(answer, "current_balance", credits_per_unit=CREDITS_PER_USD).credits)
+
+
+def read_balance_v2_detail(body: bytes) -> Balance:
+    """
+    Read the balance from the answer of ``GET /v2/billing/detail``, and whether the account tops itself up.
+
+    The latter is reported in the words of v1; it is ``None`` if it is not as documented, since the balance does not
+    depend on it.
+
+    :raises AimlBillingError: as :func:`read_balance_v2`.
+    """
+    balance = read_balance_v2(body)
+    try:
+        status = "enabled" if read_top_up(body).is_enabled else "disabled"
+    except AimlBillingContractError:
+        return balance
+    return replace(balance, auto_debit_status=status)
+
+
+def read_top_up(body: bytes) -> TopUp:
+    """
+    Read the auto top-up settings from the answer of ``GET /v2/billing/detail``, and nothing else.
+
+    :raises AimlBillingContractError: if they are not as documented.
+    """
+    settings = require_field(parse_object(body), "autotopup_settings", dict)
+    if not require_field(settings, "is_enabled", bool):
+        return TopUp(is_enabled=False)
+    require_usd(settings)
+    return TopUp(
+        is_enabled=True,
+        threshold=usd_field(settings, "threshold").credits,
+        amount=usd_field(settings, "amount").credits,
+    )
+
+
+def read_api_key(body: bytes) -> ApiKey:
+    """
+    Read the answer of ``GET /v1/key``.
+
+    :raises AimlBillingContractError: if it is not as documented.
+    """
+    data = require_field(parse_object(body), "data", dict)
+    limit = data.get("limit")
+    if limit is not None and not isinstance(limit, dict):
+        raise contract_error("limit", "an object or null", limit)
+    return ApiKey(
+        prefix=require_field(data, "prefix", str),
+        disabled=require_field(data, "disabled", bool),
+        retention=None if limit is None else choice_field(limit, "retention", RETENTIONS),
+        limit=None if limit is None else usd_field(limit, "threshold").credits,
+        created_at=time_field(data, "created_at"),
+    )
+
+
+def read_transactions(body: bytes) -> tuple[list[Transaction], str | None]:
+    """
+    Read a page of ``GET /v2/billing/transactions``, and the cursor of the next one; ``None`` after the last.
+
+    :raises AimlBillingContractError: if it is not as documented.
+    """
+    answer = parse_object(body)
+    pagination = require_field(answer, "pagination", dict)
+    cursor = require_field(pagination, "next_cursor", str, type(None))
+    if require_field(pagination, "has_more", bool) != bool(cursor):
+        raise contract_error("next_cursor", "a cursor if there is more, else null,", cursor)
+    return [_read_transaction(entry) for entry in require_field(answer, "data", list)], cursor or None
+
+
+def read_usage(body: bytes) -> Usage:
+    """
+    Read the answer of ``GET /v2/usage`` or ``GET /v2/usage/detail``.
+
+    :raises AimlBillingContractError: if it is not as documented.
+    """
+    answer = parse_object(body)
+    require_usd(answer)
+    models: dict[str, Spend] = {}
+    for part in require_field(answer, "models", list) if "models" in answer else []:
+        name = require_field(object_in_list(part, "models"), "model", str)
+        models[name] = add_spend(models[name], _read_spend(part)) if name in models else _read_spend(part)
+    groups = require_field(answer, "groups", list) if "groups" in answer else []
+    return Usage(
+        start=time_field(answer, "start"),
+        end=time_field(answer, "end"),
+        total=_read_spend(answer),
+        models=models,
+        groups=tuple(object_in_list(group, "groups") for group in groups),
+    )
+
+
+def _balance_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Amount:
+    """
+    Read what the account holds.
+
+    Charges land after the calls that caused them, so an account can be overdrawn. That is below any threshold, and
+    not a faulty answer.
+    """
+    number = answer.get(name)
+    if isinstance(number, Decimal) and number.is_finite() and number < 0:
+        owed = amount_field({name: -number}, name, credits_per_unit=credits_per_unit)
+        overdrawn = InsufficientBalanceError(f"The account is overdrawn by {owed}: top it up.")
+        overdrawn.overdrawn_credits = owed.credits
+        raise overdrawn
+    return amount_field(answer, name, credits_per_unit=credits_per_unit)
+
+
+def _read_transaction(entry: object) -> Transaction:
+    entry = object_in_list(entry, "data")
+    amount = require_field(entry, "amount", dict)
+    credits = amount_field(amount, "credits").credits
+    if not isinstance(credits, int):
+        raise contract_error("credits", "a whole number", credits)
+    usd_field(amount, "usd")
+    return Transaction(
+        created_at=time_field(entry, "created_at"),
+        direction=choice_field(entry, "direction", DIRECTIONS),
+        type=choice_field(entry, "type", TRANSACTION_TYPES),
+        credits=credits,
+        usd=amount["usd"],
+        model=require_field(entry, "model", str, type(None)),
+        reference_id=require_field(entry, "reference_id", str, type(None)),
+    )
+
+
+def _read_spend(answer: Mapping[str, Any]) -> Spend:
+    requests = require_field(answer, "requests", Decimal)
+    if not requests.is_finite() or requests < 0 or requests != requests.to_integral_value():
+        raise contract_error("requests", "a whole number", requests)
+    return Spend(usd_field(answer, "spend"), int(requests))

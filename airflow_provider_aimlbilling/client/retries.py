@@ -1,0 +1,42 @@
+"""Repeating a call that got no believable answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from urllib3.util import Retry
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
+
+# A longer Retry-After is not slept through inside a task; the error carries it to callers that wait without a worker.
+MAX_RETRY_SLEEP = 30.0  # seconds
+
+T = TypeVar("T")
+
+
+def with_retries(call: Callable[[], T], retries: int) -> T:
+    """
+    Make a call, and repeat it if there was no believable answer.
+
+    It waits with exponential backoff and jitter, or as long as the API's ``Retry-After`` asks.
+
+    :param call: one request or several that belong together.
+    :param retries: how often the call is repeated at most.
+    :returns: what the call returned.
+    :raises AimlBillingError: what the last call raised.
+    """
+    schedule = Retry(total=retries, backoff_factor=0.5, backoff_jitter=0.5, backoff_max=MAX_RETRY_SLEEP)
+    while True:
+        try:
+            return call()
+        # Raised without the frames below: some logs print the locals of each frame, and there the key is a local.
+        except AimlBillingUnavailable as error:
+            requested = error.retry_after or 0.0
+            if not schedule.total or requested > MAX_RETRY_SLEEP:
+                raise error.with_traceback(None) from None
+        except AimlBillingError as error:
+            raise error.with_traceback(None) from None
+        schedule = schedule.increment()
+        time.sleep(max(requested, schedule.get_backoff_time()))

@@ -1,0 +1,120 @@
+"""
+The Airflow names that this provider uses, wherever the running version keeps them.
+
+This is the only module that knows Airflow's versions, and the only one that imports Airflow. A name is imported when it
+is first used, so that loading a DAG file costs no more than what that file needs::
+
+    from airflow_provider_aimlbilling.compat import BaseOperator, Context
+
+A name that the running Airflow does not have raises :class:`ImportError` with the version that introduced it.
+"""
+# ruff: noqa: PLC0414 - "X as X" marks a name as exported
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__ as _version
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseHook as BaseHook
+    from airflow.sdk import BaseOperator as BaseOperator
+    from airflow.sdk import BaseOperatorLink as BaseOperatorLink
+    from airflow.sdk import BaseSensorOperator as BaseSensorOperator
+    from airflow.sdk import Connection as Connection
+    from airflow.sdk import Context as Context
+    from airflow.sdk import PokeReturnValue as PokeReturnValue
+    from airflow.sdk import get_current_context as get_current_context
+    from airflow.sdk.bases.skipmixin import SkipMixin as SkipMixin
+    from airflow.sdk.configuration import conf as conf
+    from airflow.sdk.definitions.retry_policy import RetryDecision as RetryDecision
+    from airflow.sdk.definitions.retry_policy import RetryPolicy as RetryPolicy
+    from airflow.sdk.exceptions import AirflowException as AirflowException
+    from airflow.sdk.exceptions import AirflowNotFoundException as AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
+    from airflow.sdk.exceptions import AirflowSkipException as AirflowSkipException
+    from airflow.sdk.execution_time.xcom import XCom as XCom
+    from airflow.sdk.observability.stats import Stats as Stats
+    from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey
+    from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
+    from airflow.triggers.base import BaseTrigger as BaseTrigger
+    from airflow.triggers.base import StartTriggerArgs as StartTriggerArgs
+    from airflow.triggers.base import TaskSuccessEvent as TaskSuccessEvent
+    from airflow.triggers.base import TriggerEvent as TriggerEvent
+
+_MAJOR_MINOR = tuple(int(part) for part in _version.split(".")[:2])
+AIRFLOW_3 = _MAJOR_MINOR >= (3, 0)
+AIRFLOW_3_3 = _MAJOR_MINOR >= (3, 3)
+
+_EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")
+
+# Where each name lives, newest Airflow first. The first module that has it counts.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "AirflowException": _EXCEPTIONS,
+    "AirflowNotFoundException": _EXCEPTIONS,
+    "AirflowSensorTimeout": _EXCEPTIONS,
+    "AirflowSkipException": _EXCEPTIONS,
+    "BaseEventTrigger": ("airflow.triggers.base",),
+    "BaseHook": ("airflow.sdk", "airflow.hooks.base"),
+    "BaseOperator": ("airflow.sdk", "airflow.models.baseoperator"),
+    "BaseOperatorLink": ("airflow.sdk", "airflow.models.baseoperatorlink"),
+    "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
+    "BaseTrigger": ("airflow.triggers.base",),
+    "Connection": ("airflow.sdk", "airflow.models.connection"),
+    "Context": ("airflow.sdk", "airflow.utils.context"),
+    "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
+    "RetryDecision": ("airflow.sdk.definitions.retry_policy",),
+    "RetryPolicy": ("airflow.sdk.definitions.retry_policy",),
+    "SkipMixin": (
+        "airflow.sdk.bases.skipmixin",
+        "airflow.models.skipmixin",
+        "airflow.providers.standard.utils.skipmixin",
+    ),
+    "StartTriggerArgs": ("airflow.triggers.base",),
+    "Stats": ("airflow.sdk.observability.stats", "airflow.observability.stats", "airflow.stats"),
+    "TaskInstanceKey": ("airflow.sdk.types", "airflow.models.taskinstancekey"),
+    "TaskSuccessEvent": ("airflow.triggers.base",),
+    "TriggerEvent": ("airflow.triggers.base",),
+    "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
+    "conf": ("airflow.sdk.configuration", "airflow.configuration"),
+    "get_current_context": ("airflow.sdk", "airflow.operators.python"),
+}
+_SINCE = {"RetryDecision": "3.3", "RetryPolicy": "3.3"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from where the running Airflow keeps it, and remember it."""
+    for module in _MODULES.get(name, ()):
+        try:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+        globals()[name] = found
+        return found
+    if name == "BaseEventTrigger":  # Airflow 2 can import the module of a watcher's trigger, but has no watchers
+        return import_module("airflow.triggers.base").BaseTrigger
+    if name in _MODULES:
+        needed = f" Airflow {_SINCE[name]} or later has it." if name in _SINCE else ""
+        raise ImportError(f"Airflow {_version} does not have {name}.{needed}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+async def get_async_connection(conn_id: str) -> Connection:
+    """
+    Look up a connection from a trigger without blocking its event loop.
+
+    :param conn_id: id of the connection.
+    :returns: the connection.
+    :raises AirflowNotFoundException: Airflow has no such connection.
+    """
+    from airflow_provider_aimlbilling.compat import BaseHook, Connection
+
+    # Airflow 3.1 added aget_connection. Before 3.3.2 it masks secrets by a synchronous call, which fails while the loop
+    # has another call to the supervisor in flight; Connection.aextra_dejson appeared together with the fix.
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async
+
+    # Not asyncio.to_thread: in Airflow 3.0 the look-up then reads another call's answer.
+    return await sync_to_async(BaseHook.get_connection)(conn_id)

@@ -1,0 +1,178 @@
+"""What the account holds, and what may limit it: the key's own spending limit and the auto top-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingThresholdError
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number, format_usd, json_number
+
+_TEXT_FIELDS = ("last_updated", "auto_debit_status", "status", "status_explanation")
+
+
+@dataclass(frozen=True)
+class KeyLimit:
+    """
+    What the API key may spend in a period, which may be less than the account holds.
+
+    :param period: ``day``, ``week`` or ``month`` (each starts at 00:00 UTC), or ``no_reset``.
+    :param limit: credits that the key may spend per period.
+    :param spent: credits that it has spent in the current period. Charges land late, so the true figure may be higher.
+    """
+
+    period: str
+    limit: Number
+    spent: Number
+
+    @property
+    def remaining(self) -> Amount:
+        """What the key may still spend."""
+        left = EXACT.subtract(Decimal(self.limit), Decimal(self.spent))
+        return Amount(max(left, Decimal(0)))
+
+    def __str__(self) -> str:
+        period = "in total" if self.period == "no_reset" else f"this {self.period}"
+        return f"limit {Amount(self.limit)} {period}, spent {Amount(self.spent)}"
+
+
+@dataclass(frozen=True)
+class TopUp:
+    """
+    The account's auto top-up.
+
+    :param is_enabled: whether it is on.
+    :param threshold: balance in credits below which it buys; ``None`` if it is off.
+    :param amount: credits that it buys; ``None`` if it is off.
+    :param stuck_for: seconds for which it should have paid and did not; ``None`` if it is not stuck.
+    """
+
+    is_enabled: bool
+    threshold: Number | None = None
+    amount: Number | None = None
+    stuck_for: float | None = None
+
+    def __str__(self) -> str:
+        if self.threshold is None or self.amount is None:
+            return "auto top-up is off"
+        return f"auto top-up is on: buys {Amount(self.amount)} when the balance is below {Amount(self.threshold)}"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """
+    What the account holds now, under the API's own names in snake_case.
+
+    v1 of the API reports all fields. v2 reports the balance and, on request, the auto top-up; the rest is ``None``.
+
+    :param balance: credits.
+    :param low_balance: whether the balance is below ``low_balance_threshold``.
+    :param low_balance_threshold: credits.
+    :param last_updated: time of the request by the API's clock, ISO 8601. It does not say how old the figure is.
+    :param auto_debit_status: whether the plan tops itself up, in the API's words; for v2 ``enabled`` or ``disabled``.
+    :param status: state of the plan, in the API's words.
+    :param status_explanation: the same in more detail.
+    :param key_limit: the key's own spending limit; ``None`` if it has none or it was not requested.
+    :param top_up: the auto top-up; ``None`` if it was not requested or could not be read.
+    """
+
+    balance: Number
+    low_balance: bool | None = None
+    low_balance_threshold: Number | None = None
+    last_updated: str | None = None
+    auto_debit_status: str | None = None
+    status: str | None = None
+    status_explanation: str | None = None
+    key_limit: KeyLimit | None = None
+    top_up: TopUp | None = None
+
+    @cached_property  # thousands of waiting gates may read the same balance
+    def available(self) -> Amount:
+        """What can be spent: the balance, or what the key may still spend if that is less."""
+        return min(self.amount, self.key_limit.remaining) if self.key_limit else self.amount
+
+    @cached_property
+    def amount(self) -> Amount:
+        """The balance as an :class:`Amount`."""
+        return Amount(self.balance)
+
+    @property
+    def balance_usd(self) -> Decimal:
+        """The balance in US dollars, exact."""
+        return self.amount.usd
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Return a plain JSON dictionary, as stored in XComs and events.
+
+        Credits are ``int`` (decimal text if the API ever reports a fraction of a credit); ``balance_usd`` is decimal
+        text. ``key_limit`` and ``top_up`` are present only if they were requested.
+        """
+        data = asdict(self) | {
+            "balance": json_number(self.balance),
+            "balance_usd": format_usd(self.balance_usd),
+            "low_balance_threshold": json_number(self.low_balance_threshold),
+        }
+        for name, numbers in (("key_limit", ("limit", "spent")), ("top_up", ("threshold", "amount"))):
+            if data[name] is None:
+                del data[name]
+            else:
+                data[name] |= {number: json_number(data[name][number]) for number in numbers}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object) -> Balance:
+        """
+        Read back what :meth:`to_dict` returned.
+
+        :param data: the dictionary, from an XCom or an event.
+        :raises AimlBillingContractError: if it is anything else.
+        """
+        if not isinstance(data, Mapping):
+            raise AimlBillingContractError(f"A balance is a dictionary, not {type(data).__name__}.")
+        low = data.get("low_balance_threshold")
+        if not (data.get("low_balance") is None or isinstance(data["low_balance"], bool)):
+            raise AimlBillingContractError("The field low_balance of the balance is not a boolean.")
+        texts = {name: data.get(name) for name in _TEXT_FIELDS}
+        if wrong := [name for name, text in texts.items() if not (text is None or isinstance(text, str))]:
+            raise AimlBillingContractError(f"The field {wrong[0]} of the balance is not text.")
+        return cls(
+            balance=_stored_credits(data, "balance"),
+            low_balance=data.get("low_balance"),
+            low_balance_threshold=None if low is None else _stored_credits(data, "low_balance_threshold"),
+            key_limit=_stored_key_limit(data.get("key_limit")),
+            top_up=_stored_top_up(data.get("top_up")),
+            **texts,
+        )
+
+
+def _stored_key_limit(stored: object) -> KeyLimit | None:
+    if stored is None:
+        return None
+    if not isinstance(stored, Mapping) or not isinstance(stored.get("period"), str):
+        raise AimlBillingContractError("The field key_limit of the balance was not written by this version.")
+    return KeyLimit(stored["period"], _stored_credits(stored, "limit"), _stored_credits(stored, "spent"))
+
+
+def _stored_top_up(stored: object) -> TopUp | None:
+    if stored is None:
+        return None
+    if not isinstance(stored, Mapping) or not isinstance(stored.get("is_enabled"), bool):
+        raise AimlBillingContractError("The field top_up of the balance was not written by this version.")
+    if not stored["is_enabled"]:
+        return TopUp(is_enabled=False)
+    stuck = stored.get("stuck_for")
+    if isinstance(stuck, bool) or not isinstance(stuck, int | float | None):
+        raise AimlBillingContractError("The field stuck_for of the balance is not a number of seconds.")
+    return TopUp(True, _stored_credits(stored, "threshold"), _stored_credits(stored, "amount"), stuck)
+
+
+def _stored_credits(data: Mapping[Any, Any], name: str) -> Number:
+    stored = data.get(name)
+    try:
+        return Amount(Decimal(stored) if isinstance(stored, str) else stored).credits  # type: ignore[arg-type]
+    except (AimlBillingThresholdError, InvalidOperation):
+        raise AimlBillingContractError(f"The field {name} of the balance is not a number of credits.") from None

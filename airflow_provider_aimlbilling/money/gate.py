@@ -1,0 +1,138 @@
+"""The one rule that decides whether a balance is enough, and the verdict that it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, json_number
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.notset import NOTSET
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What the rule decided about one reading.
+
+    :param clears: whether the gate opens.
+    :param threshold: the amount that was required; ``None`` if the API's refusal decided.
+    :param reading: the balance, or the API's refusal because the account is out of credits.
+    :param of_account: whether the threshold is the account's own low-balance threshold.
+    """
+
+    clears: bool
+    threshold: Amount | None
+    reading: Balance | InsufficientBalanceError
+    of_account: bool = False
+
+    @property
+    def balance(self) -> Balance | None:
+        """What the account held; ``None`` if the API only said that it is out of credits."""
+        return self.reading if isinstance(self.reading, Balance) else None
+
+    @property
+    def reason(self) -> str:
+        """Why, in words for the person on call, in credits and USD."""
+        balance = self.balance
+        if balance is None or self.threshold is None:
+            return str(self.reading)
+        what = f"balance {balance.amount}"
+        if balance.key_limit and balance.available < balance.amount:
+            what = f"what the key may still spend, {balance.available} ({balance.key_limit}; {what})"
+        if self.clears:
+            relation = "meets"
+        elif balance.available < self.threshold:
+            relation = "is below"
+        else:
+            relation = "is reported low by the API although it meets"
+        name = "the account's own low-balance threshold" if self.of_account else "threshold"
+        short = f", short by {self.shortfall}" if self.shortfall else ""
+        return f"{what} {relation} {name} {self.threshold}{short}"
+
+    @property
+    def available(self) -> Amount | None:
+        """What could be spent; ``None`` if that is unknown."""
+        return self.balance.available if self.balance else None
+
+    @property
+    def short_of(self) -> str | None:
+        """What was short: ``balance``, ``key_limit`` or ``both``; ``None`` if nothing was."""
+        balance = self.balance
+        if self.clears or balance is None or self.threshold is None or balance.key_limit is None:
+            return None if self.clears else "balance"
+        if balance.key_limit.remaining >= self.threshold:
+            return "balance"
+        return "both" if balance.amount < self.threshold else "key_limit"
+
+    @property
+    def shortfall(self) -> Amount | None:
+        """Threshold minus available if that is positive; ``None`` if nothing is short or a figure is unknown."""
+        if self.threshold is None or self.available is None or self.available >= self.threshold:
+            return None
+        return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.available.credits)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain JSON dictionary: ``clears``, ``reason``, the amounts in credits, and the whole balance."""
+        return {
+            "clears": self.clears,
+            "reason": self.reason,
+            "threshold_credits": json_number(self.threshold.credits if self.threshold else None),
+            "available_credits": json_number(self.available.credits if self.available else None),
+            "shortfall_credits": json_number(self.shortfall.credits if self.shortfall else None),
+            "short_of": self.short_of,
+            "balance": self.balance.to_dict() if self.balance else None,
+        }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """
+    The one rule. Sensor, operators, guard and trigger all use it, so they cannot disagree.
+
+    :param threshold: what the account must hold; reaching it is enough. ``None`` leaves the decision to the account's
+        own ``lowBalance``, whose threshold is set in the vendor's billing settings.
+    """
+
+    threshold: Amount | None = None
+
+    @classmethod
+    def for_threshold(cls, threshold: object, *, declared: object, map_index: int | None) -> Gate:
+        """
+        Make the gate for the threshold of a running task.
+
+        :param threshold: as :meth:`Amount.parse` reads it, after templates were rendered.
+        :param declared: what the DAG file passed, before rendering; ``NOTSET`` or ``None`` leave the decision to
+            ``lowBalance``.
+        :param map_index: of the task instance. A mapped task is created with the values of an XCom, so there a
+            ``None`` did not come from the DAG's author.
+        :raises AimlBillingThresholdError: if the threshold is not an amount, or a template or XCom was empty.
+        """
+        mapped = map_index is not None and map_index >= 0
+        if threshold is None and (declared is NOTSET or (declared is None and not mapped)):
+            return cls()
+        return cls(Amount.parse(threshold))
+
+    def decide(self, reading: Balance | InsufficientBalanceError) -> Verdict:
+        """
+        Decide whether a reading opens the gate.
+
+        :param reading: the balance, or the API's refusal because the account is out of credits, which is below any
+            threshold.
+        :raises AimlBillingThresholdError: if there is no threshold and the reading has no ``lowBalance`` (v2).
+        """
+        if isinstance(reading, InsufficientBalanceError):
+            return Verdict(False, self.threshold, reading)
+        if self.threshold is not None:
+            return Verdict(reading.available >= self.threshold, self.threshold, reading)
+        if reading.low_balance is None or reading.low_balance_threshold is None:
+            raise AimlBillingThresholdError(
+                "Without a threshold the account's own lowBalance decides, and api_version v2 does not report it. "
+                "Set threshold='2.50 USD' or the like, or set api_version to v1 in the connection."
+            )
+        low_mark = Amount(reading.low_balance_threshold)
+        # Both must agree: an answer that contradicts itself opens nothing.
+        clears = not reading.low_balance and reading.available >= low_mark
+        return Verdict(clears, low_mark, reading, of_account=True)

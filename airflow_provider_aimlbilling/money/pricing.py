@@ -1,0 +1,234 @@
+"""
+What a job will cost, by the catalogue's own rates.
+
+An estimate is exact, or it is refused with a list of what is known: it is never zero because a rate is missing, and
+never a guess. Prices are in USD and mean nothing without ``per``, the number of units that they are for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingPricingError, AimlBillingThresholdError
+from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, Amount
+
+_NUMBER = re.compile(r"\d{1,30}(?:\.\d{1,20})?", re.ASCII)
+_MARGIN = re.compile(r"(\d{1,5}(?:\.\d{1,10})?)\s*%", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """
+    One rate of the catalogue.
+
+    :param words: what it is for, in the catalogue's own words, such as ``("output", "token")`` or ``("second",)``.
+    :param price: USD for ``per`` units.
+    :param per: number of units that ``price`` is for.
+    :param when: the variant that it applies to; empty if the price has no variants.
+    """
+
+    words: tuple[str, ...]
+    price: Decimal
+    per: Decimal
+    when: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The words as one text, as a description of the work names the rate."""
+        return " ".join(self.words)
+
+    def __str__(self) -> str:
+        when = f" when {dict(self.when)}" if self.when else ""
+        return f"{self.label!r} at {plain_decimal(self.price)} USD for {plain_decimal(self.per)}{when}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    What a job will cost.
+
+    :param model: id of the model in the catalogue.
+    :param amount: the total cost, margin included.
+    :param margin: what was added, in percent.
+    :param lines: each rate that was used, with the number of units.
+    :param read_at: when the API last confirmed the rates.
+    """
+
+    model: str
+    amount: Amount
+    margin: Decimal
+    lines: tuple[tuple[Rate, Decimal], ...]
+    read_at: datetime
+
+    @property
+    def threshold(self) -> str:
+        """The amount as text that every ``threshold`` accepts."""
+        return self.amount.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain JSON dictionary. Numbers are decimal text, because JSON numbers can lose precision."""
+        return {
+            "model": self.model,
+            "amount_credits": plain_decimal(Decimal(self.amount.credits)),
+            "amount_usd": plain_decimal(self.amount.usd),
+            "margin_percent": plain_decimal(self.margin),
+            "rates": [
+                {
+                    "unit": rate.label,
+                    "quantity": plain_decimal(quantity),
+                    "price_usd": plain_decimal(rate.price),
+                    "per": plain_decimal(rate.per),
+                    "when": dict(rate.when),
+                }
+                for rate, quantity in self.lines
+            ],
+            "read_at": self.read_at.isoformat(timespec="seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """
+    What the catalogue says about one model.
+
+    :param model: id of the model.
+    :param kind: ``fixed``, ``variants`` or ``variable``.
+    :param rates: all rates; empty if ``kind`` is ``variable``.
+    :param dimensions: the parameters that select a variant.
+    :param read_at: when the API last confirmed the rates.
+    """
+
+    model: str
+    kind: str
+    rates: tuple[Rate, ...]
+    dimensions: tuple[str, ...]
+    read_at: datetime
+
+    def estimate(
+        self, work: Mapping[str, object], variant: Mapping[str, object] | None = None, margin: str = "0%"
+    ) -> Estimate:
+        """
+        Price a job.
+
+        :param work: how much of each unit the whole job uses, in the catalogue's own words:
+            ``{"input token": 2_000_000, "output token": 500_000}``, ``{"second": 8}``. Some of the words are enough if
+            they match only one rate. Every rate must be named, with 0 for what the job does not use. Quantities are
+            ``int``, ``Decimal`` or text.
+        :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``.
+        :param margin: what to add, such as ``"20%"``.
+        :raises AimlBillingPricingError: if the job cannot be priced exactly; the message lists what is known.
+        """
+        if not isinstance(work, Mapping) or not work:
+            raise self._error("the work is empty, or not a dictionary of units and quantities")
+        quantities = self._match_quantities(work, self._select_rates(variant or {}))
+        if not any(quantities.values()):
+            raise self._error("all quantities of the work are zero")
+        percent = _parse_percent(margin)
+        total = sum(Fraction(rate.price) * Fraction(count) / Fraction(rate.per) for rate, count in quantities.items())
+        total *= (100 + Fraction(percent)) / 100
+        return Estimate(self.model, self._exact_amount(total), percent, tuple(quantities.items()), self.read_at)
+
+    def _select_rates(self, variant: Mapping[str, object]) -> tuple[Rate, ...]:
+        """Return the rates of one variant."""
+        if self.kind == "variable":
+            raise self._error("its price is variable and only known with the response. Set the threshold by hand")
+        if not isinstance(variant, Mapping):
+            raise self._error("the variant is not a dictionary")
+        if unknown := sorted(str(name) for name in variant if name not in self.dimensions):
+            raise self._error(f"its price does not depend on {unknown[0]!r}")
+        if missing := [name for name in self.dimensions if name not in variant]:
+            raise self._error(f"its price depends on {missing[0]!r}, which the variant must name")
+        if empty := [name for name, value in variant.items() if value is None]:
+            raise self._error(f"the variant's {empty[0]!r} is None: the template or XCom that provides it was empty")
+        given = {name: variant_text(value) for name, value in variant.items()}
+        selected = tuple(rate for rate in self.rates if all(given[name] == value for name, value in rate.when))
+        if not selected:
+            raise self._error(f"there is no rate for {given}")
+        return selected
+
+    def _match_quantities(self, work: Mapping[str, object], rates: Sequence[Rate]) -> dict[Rate, Decimal]:
+        """Match each part of the work with exactly one rate, and each rate with exactly one part of the work."""
+        if len({frozenset(rate.words) for rate in rates}) < len(rates):
+            raise self._error("the catalogue has two rates for the same thing")
+        quantities: dict[Rate, Decimal] = {}
+        for unit, quantity in work.items():
+            words = set(str(unit).split())
+            matching = [rate for rate in rates if words and words <= set(rate.words)]
+            matching = [rate for rate in matching if words == set(rate.words)] or matching
+            if len(matching) != 1:
+                raise self._error(f"{unit!r} matches {'more than one' if matching else 'none'} of its units", rates)
+            if matching[0] in quantities:
+                raise self._error(f"two parts of the work name the unit {matching[0].label!r}", rates)
+            quantities[matching[0]] = _parse_quantity(unit, quantity)
+        if left_out := [rate.label for rate in rates if rate not in quantities]:
+            raise self._error(f"the work does not say how much {left_out[0]!r} it uses; write 0 for none", rates)
+        return quantities
+
+    def _exact_amount(self, usd: Fraction) -> Amount:
+        credits = usd * CREDITS_PER_USD
+        try:
+            amount = Amount(EXACT.divide(Decimal(credits.numerator), Decimal(credits.denominator)))
+            return Amount.parse(amount.text)  # so that every threshold accepts it
+        except (ArithmeticError, AimlBillingThresholdError):
+            raise self._error("the total has no exact decimal value, or is implausibly large") from None
+
+    def _error(self, why: str, rates: Sequence[Rate] | None = None) -> AimlBillingPricingError:
+        known = self.rates if rates is None else rates
+        listed = "; ".join(str(rate) for rate in known)
+        return pricing_error(self.model, f"{why}. Known: {listed}" if listed else why)
+
+
+def pricing_error(model: str, why: str) -> AimlBillingPricingError:
+    """Return the error for a job that cannot be priced."""
+    return AimlBillingPricingError(f"The job cannot be priced with the model {shorten(model)}: {why}.")
+
+
+def variant_text(value: object) -> str:
+    """Return a variant's value as text, so that 5 and "5" are the same wherever they come from."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = Decimal(int(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        return plain_decimal(value)
+    return str(value)
+
+
+def plain_decimal(number: Decimal) -> str:
+    """Format a number without an exponent and without trailing zeros."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def shorten(value: object) -> str:
+    """Return a value's ``repr`` for an error message, cut to 80 characters."""
+    text = repr(str(value) if isinstance(value, Decimal) else value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _parse_quantity(unit: object, value: object) -> Decimal:
+    number = None
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        number = Decimal(value.strip())
+    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+        number = Decimal(value)
+    elif isinstance(value, float) and value.is_integer():
+        number = Decimal(int(value))
+    if number is None or not number.is_finite() or not 0 <= number < 10**30:
+        raise AimlBillingPricingError(
+            f"{shorten(value)} is not a quantity of {shorten(unit)}: write a number from 0 up, as int, Decimal or text."
+        )
+    return number
+
+
+def _parse_percent(margin: object) -> Decimal:
+    found = _MARGIN.fullmatch(margin.strip()) if isinstance(margin, str) else None
+    if not found:
+        raise AimlBillingPricingError(f"{shorten(margin)} is not a margin: write it like '20%'.")
+    return Decimal(found[1])

@@ -1,0 +1,1 @@
+"""How waiting gates share one poll, what they log, and what they report."""

@@ -1,0 +1,206 @@
+"""
+Whether a gate can start and end in the triggerer, without a worker.
+
+This is decided when the DAG is serialized. A task that starts in the triggerer skips everything that a worker does
+around a task. So a gate goes through a worker if anything needs one, or if a value is not known yet or might be
+rendered differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
+
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
+from airflow_provider_aimlbilling.money.notset import NOTSET
+
+if TYPE_CHECKING:
+    from airflow_provider_aimlbilling.compat import StartTriggerArgs
+
+_TRIGGER_CLASS = "airflow_provider_aimlbilling.triggers.balance.BalanceTrigger"
+
+# The template variables that Airflow 3.3 renders in the triggerer as it does on a worker; of dag_run only its conf.
+_RENDERED_IN_TRIGGERER = {"params", "dag_run", "var"}
+
+T = TypeVar("T")
+
+
+class InstanceAttribute(Generic[T]):
+    """
+    An attribute that each instance computes when it is read. On the class it is the default.
+
+    Airflow uses what it finds on the class for all indexes of a mapped task, and cluster policies may change a task
+    until it is serialized.
+
+    :param default: the value on the class.
+    :param compute: returns the value for an instance.
+    """
+
+    def __init__(self, default: T, compute: Callable[[Any], T]) -> None:
+        self._default = default
+        self._compute = compute
+
+    def __get__(self, instance: object | None, owner: type) -> T:
+        return self._default if instance is None else self._compute(instance)
+
+
+class StartFromTriggerMixin:
+    """
+    Adds ``start_from_trigger`` to the sensor that names it as a direct base class.
+
+    It leaves subclasses of that sensor to a worker, because only a worker runs what they add.
+    """
+
+    # Set by the sensor. BaseOperator reads start_from_trigger before the sensor's __init__ has done so.
+    _start_from_trigger_requested = False
+    _declared_threshold: object
+    _declared_conn_id: object
+
+    def _trigger_options(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _validate_start_from_trigger_kwargs(self) -> None:
+        """
+        Skip Airflow's search for callables among the trigger's arguments, because there are none.
+
+        It would compute the arguments each time a DAG file is parsed, not only when a DAG is serialized.
+        """
+
+    def _log_why_not_from_trigger(self, map_index: int | None) -> None:
+        """Log why this task runs on a worker although it was to start in the triggerer."""
+        if not self._start_from_trigger_requested:
+            return
+        if why := self._why_not_from_trigger(self._declared_threshold, self._declared_conn_id, map_index):
+            sensor: Any = self
+            sensor.log.info("start_from_trigger has no effect here: %s.", why)
+
+    def _why_not_from_trigger(self, threshold: object, conn_id: object, map_index: int | None = None) -> str | None:
+        if StartFromTriggerMixin not in type(self).__bases__:
+            return "only a worker runs what a subclass may add"
+        return why_not_from_trigger(self, None if threshold is NOTSET else threshold, conn_id, map_index)
+
+    def _starts_from_trigger(self) -> bool:
+        sensor: Any = self
+        requested = self._start_from_trigger_requested
+        return requested and not self._why_not_from_trigger(sensor.threshold, sensor.aimlbilling_conn_id)
+
+    def _start_trigger_args(self) -> StartTriggerArgs | None:
+        if not self._starts_from_trigger():
+            return None
+        from airflow_provider_aimlbilling.compat import StartTriggerArgs
+        from airflow_provider_aimlbilling.waiting.wait_state import deferral_timeout
+
+        sensor: Any = self
+        return StartTriggerArgs(
+            trigger_cls=_TRIGGER_CLASS,
+            trigger_kwargs={
+                "threshold": trigger_threshold(sensor.threshold),
+                "aimlbilling_conn_id": sensor.aimlbilling_conn_id,
+                "deadline": None,  # required by the trigger, which then derives it from the deferral timeout
+                "end_from_trigger": True,
+                **self._trigger_options(),
+            },
+            next_method="execute_complete",
+            timeout=deferral_timeout(sensor.timeout, sensor.poke_interval),
+        )
+
+    # Airflow serializes these two.
+    start_from_trigger = InstanceAttribute(False, _starts_from_trigger)
+    start_trigger_args = InstanceAttribute(None, _start_trigger_args)
+
+
+def why_not_from_trigger(sensor: Any, threshold: object, conn_id: object, map_index: int | None = None) -> str | None:
+    """
+    Return why a gate cannot start and end in the triggerer; ``None`` if it can.
+
+    :param sensor: the gate, a ``BalanceSensor``.
+    :param threshold: its threshold before templates are rendered; ``None`` if it has none.
+    :param conn_id: its connection id before templates are rendered.
+    :param map_index: of the task instance, if it is known.
+    """
+    from airflow_provider_aimlbilling.compat import AIRFLOW_3_3, conf
+
+    if not AIRFLOW_3_3:
+        return "it needs Airflow 3.3 or later"
+    if not sensor.deferrable:
+        return "deferrable is off"
+    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+        return "Airflow does not assign it to a triggerer queue"
+    if (map_index is not None and map_index >= 0) or sensor.get_closest_mapped_task_group() is not None:
+        return "the task is mapped"
+    worker_only = {
+        "handles outlets": sensor.outlets,
+        "runs on_execute_callback": sensor.on_execute_callback,
+        "runs on_success_callback": sensor.on_success_callback,
+        "runs pre_execute": sensor._pre_execute_hook,  # noqa: SLF001 - of BaseOperator
+        "runs post_execute": sensor._post_execute_hook,  # noqa: SLF001 - of BaseOperator
+        "handles multiple_outputs": sensor.multiple_outputs,
+        "enforces execution_timeout": sensor.execution_timeout,
+        "returns the DAG's result": getattr(sensor, "returns_dag_result", False),
+        "expands the tasks that are mapped over its XCom": sensor.has_dag()
+        and next(iter(sensor.iter_mapped_dependants()), None),
+    }
+    if needed := [what for what, value in worker_only.items() if value]:
+        return f"only a worker {needed[0]}"
+    if not isinstance(conn_id, str):
+        return "only a worker can render the aimlbilling_conn_id"
+    try:
+        trigger_threshold(threshold)
+    except AimlBillingThresholdError:
+        return "only a worker can render the threshold"
+    if without_value := [name for name in sensor.params if not sensor.params.get_param(name).has_value]:
+        return f"the param {without_value[0]!r} has no value yet"
+    dag = sensor.dag if sensor.has_dag() else None
+    for name, value in (("threshold", threshold), ("aimlbilling_conn_id", conn_id)):
+        if _is_template(value) and (why := _why_not_rendered_in_triggerer(value, sensor, dag)):
+            return f"the {name} is a template, and {why}"
+    return None
+
+
+def trigger_threshold(threshold: object) -> str | None:
+    """
+    Return a threshold as a trigger accepts it: as text, or as the template that it is.
+
+    :param threshold: as :meth:`Amount.parse` reads it, a template, or ``None``.
+    :raises AimlBillingThresholdError: if it is anything else.
+    """
+    if threshold is None or _is_template(threshold):
+        return threshold
+    from airflow_provider_aimlbilling.money.amount import Amount
+
+    return Amount.parse(threshold).text
+
+
+def _why_not_rendered_in_triggerer(template: str, sensor: Any, dag: Any) -> str | None:
+    """Return why the triggerer might render a template differently from a worker; ``None`` if it does not."""
+    if dag is None:
+        return "the DAG is not known yet"
+    from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, meta, nodes
+
+    if dag.user_defined_macros or dag.user_defined_filters or dag.jinja_environment_kwargs:
+        return "the DAG has macros, filters or Jinja settings of its own"
+    native = sensor.render_template_as_native_obj or dag.render_template_as_native_obj
+    if native or dag.template_undefined is not StrictUndefined:
+        return "the DAG has a rendering mode of its own"
+    try:
+        tree = Environment().parse(template)  # noqa: S701 - parsed, never rendered
+    except TemplateSyntaxError:
+        return "Jinja cannot parse it"
+    names = meta.find_undeclared_variables(tree)
+    if unsupported := sorted(names - _RENDERED_IN_TRIGGERER):
+        return f"uses {unsupported[0]!r}, which only a worker is sure to render"
+    dag_runs = [name for name in tree.find_all(nodes.Name) if name.name == "dag_run"]
+    confs = [part.node for part in tree.find_all(nodes.Getattr) if part.attr == "conf" and part.node in dag_runs]
+    if len(confs) < len(dag_runs):
+        return "uses more of dag_run than its conf"
+    if "params" in names:
+        for name in sensor.params:
+            # A worker validates params against their schemas. The API has already validated those of the DAG.
+            schema = sensor.params.get_param(name).schema
+            if schema and (name not in dag.params or dag.params.get_param(name).schema != schema):
+                return f"only a worker validates the task's param {name!r}"
+    return None
+
+
+def _is_template(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))

@@ -1,0 +1,93 @@
+"""
+The events that a ``BalanceTrigger`` fires, and how a sensor reads them. Imports no Airflow.
+
+A worker may receive an event from another version of this package, or none at all. So an event counts as success only
+if it says so in the documented form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_aimlbilling import exceptions
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.gate import Verdict
+
+
+@dataclass(frozen=True)
+class ClearedEvent:
+    """
+    The gate opened.
+
+    :param balance: as :meth:`Balance.to_dict` returns it.
+    :param verdict: as :meth:`Verdict.to_dict` returns it; unchecked, and only passed on.
+    """
+
+    balance: dict[str, Any]
+    verdict: object
+
+
+@dataclass(frozen=True)
+class TimeoutEvent:
+    """
+    The deadline passed.
+
+    :param message: summary of the wait.
+    :param verdict: the last one, as :meth:`Verdict.to_dict` returns it; unchecked, and only passed on.
+    """
+
+    message: str
+    verdict: object
+
+
+def cleared_event(verdict: Verdict, balance: Balance) -> dict[str, Any]:
+    """Return the event of a gate that opens."""
+    return {"status": "cleared", "balance": balance.to_dict(), "verdict": verdict.to_dict()}
+
+
+def timeout_event(message: str, verdict: Verdict | None) -> dict[str, Any]:
+    """Return the event of a gate whose deadline passed."""
+    return {"status": "timeout", "message": message, "verdict": verdict.to_dict() if verdict else None}
+
+
+def failed_event(error: AimlBillingError) -> dict[str, Any]:
+    """Return the event of a gate that waiting cannot open."""
+    # All gates of a poll receive the same error object. Its traceback would keep each of them in memory.
+    error.with_traceback(None)
+    return {"status": "failed", "error": type(error).__name__, "message": str(error)}
+
+
+def unexpected_error_event(fault: Exception) -> dict[str, Any]:
+    """Return the event for an exception that is not ours: only its type, because its text may contain anything."""
+    return failed_event(AimlBillingError(f"Waiting for the balance failed unexpectedly with {type(fault).__name__}."))
+
+
+def read_event(event: object) -> ClearedEvent | TimeoutEvent:
+    """
+    Read an event.
+
+    :param event: what Airflow passed to the resumed task.
+    :returns: how the wait ended.
+    :raises AimlBillingError: the error that the trigger reported.
+    :raises AimlBillingContractError: if this version of the trigger does not fire such an event.
+    """
+    event = event if isinstance(event, dict) else {"status": event}
+    status, message = event.get("status"), event.get("message")
+    if status == "cleared":
+        return ClearedEvent(Balance.from_dict(event.get("balance")).to_dict(), event.get("verdict"))
+    if status == "timeout" and isinstance(message, str):
+        return TimeoutEvent(message, event.get("verdict"))
+    kind = getattr(exceptions, str(event.get("error")), None)
+    if (
+        status == "failed"
+        and isinstance(message, str)
+        and isinstance(kind, type)
+        and issubclass(kind, AimlBillingError)
+    ):
+        raise kind(message)
+    raise AimlBillingContractError(
+        f"The trigger sent an event that this sensor does not know (status {str(status)[:40]!r}). Install the same "
+        "version of airflow-provider-aimlbilling on the workers and the triggerer, then clear this task."
+    )

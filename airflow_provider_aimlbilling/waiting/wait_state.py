@@ -1,0 +1,131 @@
+"""The state of a waiting gate: which readings it waits through, what it logs, and its summary. Imports no Airflow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingError,
+    AimlBillingThresholdError,
+    AimlBillingTopUpStuckError,
+    AimlBillingUnavailable,
+    InsufficientBalanceError,
+)
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.gate import Gate, Verdict
+
+# Time after the gate's own deadline before Airflow's deferral timeout steps in. Airflow's timeout is for a triggerer
+# that is gone: it knows no balance and, on some versions, ignores soft_fail.
+DEFERRAL_SLACK = timedelta(minutes=5)
+
+
+def deferral_timeout(timeout: float, poke_interval: float) -> timedelta:
+    """
+    Return Airflow's deferral timeout for a gate.
+
+    :param timeout: seconds that the gate waits.
+    :param poke_interval: seconds between two polls. A gate notices its deadline at the poll that follows it.
+    """
+    return timedelta(seconds=timeout + 2 * poke_interval) + DEFERRAL_SLACK
+
+
+class WaitState:
+    """
+    The wait of one gate, used by the sensor on a worker and by the trigger.
+
+    It logs when something changes, not at every poll.
+
+    :param gate: the rule that decides.
+    :param log: a logger of any kind, for the person on call.
+    :param silent_fail: keep waiting even after errors that waiting cannot fix.
+    :param last_seen: the last verdict's reason, if another process started this wait.
+    :param last_fault: the last error, if another process started this wait.
+    """
+
+    # There may be thousands of these, each for days.
+    __slots__ = ("_initial_last_seen", "_last_logged", "_log", "_silent_fail", "gate", "last_fault", "verdict")
+
+    def __init__(
+        self, gate: Gate, log: Any, *, silent_fail: bool = False, last_seen: str = "", last_fault: str = ""
+    ) -> None:
+        self.gate = gate
+        self._log = log
+        self._silent_fail = silent_fail
+        self._last_logged: tuple[object, ...] = ()
+        self._initial_last_seen = last_seen
+        self.last_fault = last_fault  # empty once a balance has been read again
+        self.verdict: Verdict | None = None  # the last one
+
+    @property
+    def last_seen(self) -> str:
+        """The reason of the last verdict; empty if there is none."""
+        return self.verdict.reason if self.verdict else self._initial_last_seen
+
+    def update(self, reading: Balance | AimlBillingError) -> Verdict | None:
+        """
+        Take one reading.
+
+        :param reading: the balance, or the error that a poll ended with.
+        :returns: the verdict; ``None`` if the reading says nothing about the balance.
+        :raises AimlBillingError: if waiting cannot succeed: the reading itself, an unusable threshold, or an auto
+            top-up that does not pay. With ``silent_fail`` the error is logged instead.
+        """
+        if isinstance(reading, AimlBillingError) and not isinstance(reading, InsufficientBalanceError):
+            self.handle_error(reading)
+            return None
+        try:
+            verdict = self.gate.decide(reading)
+        except AimlBillingThresholdError as error:
+            self.handle_error(error)
+            return None
+        already_logged = bool(self.verdict or self._initial_last_seen) and not self.last_fault
+        self.last_fault, self.verdict = "", verdict
+        if verdict.clears:
+            self._log.info("Gate open: %s.", verdict.reason)
+            return verdict
+        top_up = reading.top_up
+        # A payment does not raise a key's limit, so a stuck top-up does not matter there.
+        if top_up and top_up.stuck_for is not None and verdict.short_of != "key_limit":
+            self.handle_error(
+                AimlBillingTopUpStuckError(
+                    f"Auto top-up is stuck: the balance has been below its threshold for {top_up.stuck_for:g} seconds, "
+                    f"and the ledger shows no payment. Check the payment method. Setting: {top_up}. "
+                    f"Last reading: {verdict.reason}."
+                )
+            )
+        elif self._changed("waiting") and not already_logged:
+            self._log.info("Waiting: %s.%s", verdict.reason, _top_up_hint(reading))
+        return verdict
+
+    def handle_error(self, error: AimlBillingError) -> None:
+        """
+        Keep waiting and log the error, if waiting may help or ``silent_fail`` is set.
+
+        :param error: what a poll ended with.
+        :raises AimlBillingError: the error, if it ends the wait.
+        """
+        if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
+            raise error
+        self.last_fault = str(error)
+        # Compared by kind, not by text: the text contains a request id, which differs each time.
+        if self._changed("error", type(error), getattr(error, "status", None)):
+            self._log.warning("Still waiting. The last poll failed: %s", error)
+
+    def summary(self) -> str:
+        """Return the last reading and, if the last poll failed, its error."""
+        last_seen = f"Last reading: {self.last_seen}." if self.last_seen else "No balance was read."
+        return f"{last_seen} Last error: {self.last_fault}" if self.last_fault else last_seen
+
+    def _changed(self, *state: object) -> bool:
+        changed, self._last_logged = state != self._last_logged, state
+        return changed
+
+
+def _top_up_hint(reading: Balance | InsufficientBalanceError) -> str:
+    """Return a sentence about the account's auto top-up, if it is known."""
+    if reading.top_up:
+        text = str(reading.top_up)
+        return f" {text[0].upper()}{text[1:]}."
+    status = getattr(reading, "auto_debit_status", None)  # in the words of v1
+    return f" Auto top-up: {status[:40]}." if status else ""
