@@ -1,18 +1,19 @@
 """
-# Hold the rest when the money is gone
+# Stop spending when the money runs out
 
-Ten jobs that each cost something, guarded one by one: the check stands in the same task as the spending.
+Ten jobs that each cost money. Each one checks the balance itself, just before it spends.
 
-**What to expect:** with enough on the account all ten run. When it holds less than the threshold, the jobs that are
-left are skipped before they spend anything, and `count` says how many ran. Put the jobs into a pool of few slots:
-jobs that begin at the same moment all see the same money.
+**What to expect:** while the account holds enough, jobs run one after another. As soon as it holds less than the
+threshold, the remaining jobs are skipped before they spend anything, and `count` returns how many jobs ran.
+`max_active_tis_per_dag=1` matters here: jobs that start at the same moment all see the same balance. To share such a
+limit between DAGs, use a pool with few slots instead.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.guard import require_balance
 
@@ -26,11 +27,11 @@ with DAG(
 
     @task(pre_execute=require_balance("0.50 USD", skip_if_insufficient=True), max_active_tis_per_dag=1)
     def ai_job(number: int) -> int:
-        # Here the money is spent.
+        # Spend money here.
         return number
 
     @task(trigger_rule="all_done")
     def count(done: list[int] | None) -> int:
-        return len(list(done)) if done is not None else 0  # Airflow 2 gives None for jobs that were all skipped
+        return len(list(done)) if done is not None else 0  # Airflow 2 passes None if all jobs were skipped
 
     count(ai_job.expand(number=list(range(10))))

@@ -1,19 +1,19 @@
 """
-# Stay within the key's own limit
+# Respect the key's own spending limit
 
-A key may have a limit of its own for a day, a week or a month. The wallet can be full, and the job fails all the
-same.
+An API key can have its own limit per day, week or month. Once that is used up, jobs fail although the account still
+holds money.
 
-**What to expect:** `check` compares 1 USD with the smaller of the balance and what the key may still spend. If the
-key is the one that is short, `check` fails and says so; its period begins anew at 00:00 UTC. A key without a limit
-has only the wallet to mind.
+**What to expect:** `check` compares 1 USD with the smaller of two amounts: the balance, and what the key may still
+spend. If the key's limit is the problem, `check` fails and says so. The limit resets at 00:00 UTC when its next period
+starts. For a key without a limit, only the balance counts.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.operators.balance import BalanceCheckOperator
 
@@ -27,6 +27,6 @@ with DAG(
 
     @task
     def ai_job() -> None:
-        print("Here the money is spent.")
+        print("Spend money here.")
 
     BalanceCheckOperator(task_id="check", threshold="1 USD", respect_key_limit=True) >> ai_job()

@@ -1,25 +1,21 @@
 """
-# Tell somebody before the money is gone
+# Alert before the money runs out
 
-Checks the account every hour and calls Airflow's notifier machinery when it is low: without a `threshold` the
-account's own low-balance mark decides, which is set in the vendor's billing settings.
+Checks the account every hour and notifies someone when the balance is low. There is no `threshold`, so the account's
+own low-balance threshold decides; you set that one in the vendor's billing settings.
 
-**What to expect:** while the account is above its mark, `check` succeeds and nothing else happens. Below it, `check`
-fails, and the notifier gets the verdict: what the account has, its mark, and what is missing. Put the notifier of
-your choice (Slack, e-mail, PagerDuty…) where this example writes into the log.
+**What to expect:** while the balance is at or above the account's threshold, `check` succeeds and nothing else happens.
+Below it, `check` fails and the notifier receives the reason: the balance, the threshold, and the shortfall. This
+example only writes to the log; replace `LogNotifier` with a notifier for Slack, e-mail, PagerDuty, and so on.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import DAG, BaseNotifier
+from airflow.sdk import DAG, BaseNotifier, Context
 
 from airflow_provider_aimlbilling.operators.balance import BalanceCheckOperator
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
 
 
 class LogNotifier(BaseNotifier):

@@ -1,13 +1,13 @@
 """
 # Pause spending when the balance falls
 
-An asset watcher asks for the balance once a minute and starts this DAG when it falls below 2 USD: once, not at each
-look. It can start it again after the account has held 3 USD or more. Needs Airflow 3.
+An asset watcher polls the balance once a minute and starts this DAG when the balance falls below 2 USD. It fires once
+per fall, not once per poll, and can fire again only after the account has held 3 USD or more. Needs Airflow 3.
 
-**What to expect:** nothing while the account holds 2 USD or more, nor if it holds less when the watcher first looks.
-When the balance falls below, one run starts by itself: `pause` prints what the account holds and what is short, and
-sets the Variable `aimlbilling_spending` to `paused`, for jobs that can do without. `aimlbilling_resume_after_top_up`
-sets it back. A run that is started by hand sets the Variable, too.
+**What to expect:** nothing while the account holds 2 USD or more, and nothing if it already holds less at the first
+poll. When the balance falls below 2 USD, one run starts: `pause` prints the balance and the shortfall and sets the
+Variable `aimlbilling_spending` to `paused`, which jobs that can be postponed should check.
+`aimlbilling_resume_after_top_up` sets it back. A run that you trigger manually sets the Variable, too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Asset, Variable, task
-from airflow.sdk import AssetWatcher
+from airflow.sdk import DAG, Asset, AssetWatcher, Variable, task
 
-from airflow_provider_aimlbilling.triggers.crossing import BalanceEventTrigger
+from airflow_provider_aimlbilling.triggers.balance_event import BalanceEventTrigger
 
 fell = Asset(
     "aimlbilling_balance_fell",

@@ -1,19 +1,19 @@
 """
-# Price the job, wait until the account can pay for it, run it
+# Price a job, wait until the account can pay for it, run it
 
-The real question is not "is there some money" but "can this account pay for this job". The price comes from the
-vendor's live catalogue, with a margin for what nobody can know before.
+The question is not whether there is some money left, but whether the account can pay for this job. The price comes
+from the vendor's live catalogue, plus a margin for what cannot be known in advance.
 
-**What to expect:** `price` asks for the one model and says what the job will cost; its XCom `estimate` has the rates.
-`gate` opens when the account holds that. Trigger the DAG with more `documents` and it waits for more. A model whose
-price is variable, or a unit that the catalogue does not have, fails `price` with a list of what is known.
+**What to expect:** `price` looks up the model and returns what the job will cost; its XCom `estimate` lists the rates.
+`gate` opens when the account holds that amount. Trigger the DAG with more `documents`, and it waits for more money. If
+the model's price is variable, or the catalogue does not have one of the units, `price` fails and lists the known ones.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow.providers.common.compat.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, task
 
 from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
@@ -22,7 +22,7 @@ with DAG(
     dag_id="aimlbilling_price_then_run",
     schedule=None,
     start_date=datetime(2026, 1, 1),
-    # Of the sandbox; the vendor's catalogue has the real ones.
+    # This model exists in the sandbox only; use an id from the vendor's catalogue.
     params={
         "model": Param("sandbox/chat", type="string"),
         "documents": Param(100, type="integer", minimum=1),
@@ -33,7 +33,7 @@ with DAG(
     price = EstimateCostOperator(
         task_id="price",
         model="{{ params.model }}",
-        # 2,000 tokens of each document go in, and at most 500 come out.
+        # Each document takes 2,000 input tokens and at most 500 output tokens.
         work={"input token": "{{ params.documents * 2000 }}", "output token": "{{ params.documents * 500 }}"},
         margin="20%",
     )
@@ -48,6 +48,6 @@ with DAG(
 
     @task
     def summarize() -> None:
-        print("Here the money is spent.")
+        print("Spend money here.")
 
     gate >> summarize()

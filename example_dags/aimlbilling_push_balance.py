@@ -1,10 +1,10 @@
 """
-# Push the balance
+# Read the balance and pass it on
 
-Reads the account's balance and hands it to the next task.
+Reads the account's balance and passes it to the next task.
 
-**What to expect:** `balance` succeeds with the balance as its XCom; `report` prints it in credits and USD. If the
-account is out of credits, or the key is refused, `balance` fails and says what to do.
+**What to expect:** `balance` succeeds, and its XCom is the balance; `report` prints it in credits and USD. If the
+account is out of credits or the API refuses the key, `balance` fails and says what to do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.operators.balance import GetBalanceOperator
 

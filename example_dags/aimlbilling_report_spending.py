@@ -1,10 +1,10 @@
 """
-# Report what was spent
+# Report spending by model
 
-What the key spent since a given day, by model.
+Reports what the API key spent in a period, by model.
 
-**What to expect:** `usage` has the sums in USD and credits as its XCom, and `report` prints them, one line a model.
-Where the time ended less than an hour ago the report says that charges may still be missing.
+**What to expect:** the XCom of `usage` holds the amounts in USD and credits, and `report` prints one line per model and
+a total. If the period ended less than an hour ago, the total is marked "so far", because recent charges may be missing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, task
 
 from airflow_provider_aimlbilling.operators.usage import GetUsageOperator
 
@@ -21,8 +21,8 @@ with DAG(
     schedule=None,
     start_date=datetime(2026, 1, 1),
     params={
-        "since": Param("2026-11-01", type="string", description="begin of the time, UTC"),
-        "until": Param("2026-12-01", type="string", description="end of the time, UTC"),
+        "since": Param("2026-11-01", type="string", description="start of the period, UTC"),
+        "until": Param("2026-12-01", type="string", description="end of the period, UTC"),
     },
     doc_md=__doc__,
     tags=["aimlbilling", "example"],
@@ -32,7 +32,7 @@ with DAG(
     @task
     def report(spent: dict[str, Any]) -> list[str]:
         lines = [f"{part['model']}: {part['spend_usd']} USD in {part['requests']} requests" for part in spent["models"]]
-        lines.append(f"in all {spent['spend_usd']} USD{', so far' if spent['may_be_incomplete'] else ''}")
+        lines.append(f"total {spent['spend_usd']} USD{', so far' if spent['may_be_incomplete'] else ''}")
         for line in lines:
             print(line)
         return lines

@@ -1,13 +1,13 @@
 """
-# Go on when the account was topped up
+# Resume after a top-up
 
-The other half of `aimlbilling_pause_on_low_balance`: an asset watcher starts this DAG when the balance recovers to 5
-USD, and can start it again after the account has held less than 2 USD. Both DAGs, and all deferred gates of the
-connection with the same interval, share one poll. Needs Airflow 3.
+The counterpart of `aimlbilling_pause_on_low_balance`: an asset watcher starts this DAG when the balance recovers to
+5 USD, and can start it again only after the account has held less than 2 USD. Both watchers, and all deferred gates of
+the connection with the same interval, share one poll. Needs Airflow 3.
 
-**What to expect:** nothing while the account holds less, nor if it holds 5 USD when the watcher first looks. When the
-balance reaches 5 USD, one run starts by itself: `resume` prints what the account holds, and sets the Variable
-`aimlbilling_spending` to `allowed`. A run that is started by hand sets the Variable, too.
+**What to expect:** nothing while the account holds less than 5 USD, and nothing if it already holds 5 USD at the first
+poll. When the balance reaches 5 USD, one run starts: `resume` prints the balance and sets the Variable
+`aimlbilling_spending` to `allowed`. A run that you trigger manually sets the Variable, too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Asset, Variable, task
-from airflow.sdk import AssetWatcher
+from airflow.sdk import DAG, Asset, AssetWatcher, Variable, task
 
-from airflow_provider_aimlbilling.triggers.crossing import BalanceEventTrigger
+from airflow_provider_aimlbilling.triggers.balance_event import BalanceEventTrigger
 
 recovered = Asset(
     "aimlbilling_balance_recovered",

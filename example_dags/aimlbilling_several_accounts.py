@@ -1,11 +1,11 @@
 """
-# One gate, several accounts
+# One gate for several accounts
 
-A mapped gate: one task a connection, each with the threshold of its team.
+A mapped gate: one task instance per connection, each with its team's threshold.
 
-**What to expect:** the gate has two mapped tasks, `research` and `production`, and each succeeds once its own account
-clears its own threshold. `summary` runs when both have, with both balances. Add the connections `aimlbilling_research`
-and `aimlbilling_production` first.
+**What to expect:** the gate has two mapped task instances, for `aimlbilling_research` and `aimlbilling_production`.
+Each one succeeds when its own account reaches its own threshold. `summary` runs when both have succeeded, and receives
+both balances. Create the connections `aimlbilling_research` and `aimlbilling_production` first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 

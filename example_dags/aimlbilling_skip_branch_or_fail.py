@@ -1,20 +1,20 @@
 """
 # Skip, branch or fail
 
-Three gates that do not wait. Each asks once and acts on the answer; each leaves what it saw and decided in its XCom
-`verdict`.
+Three gates that do not wait. Each one reads the balance once, acts on it, and pushes what it saw and decided as its
+XCom `verdict`.
 
-**What to expect:** with 1 USD or more on the account, `nightly_extras`, `large_model` and `must_run` run. With less,
-`nightly_extras` is skipped, `small_model` runs in place of `large_model`, and `check` fails, so `must_run` does not
-start. If the API cannot be reached, all three gates fail after a few tries: an unknown balance is neither enough nor
-too little.
+**What to expect:** with 1 USD or more in the account, `nightly_extras`, `large_model` and `must_run` run. With less,
+`nightly_extras` is skipped, `small_model` runs instead of `large_model`, and `check` fails, so `must_run` does not
+start. If the API cannot be reached, all three gates fail after a few tries: an unknown balance counts neither as enough
+nor as too little.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.operators.balance import (
     BalanceBranchOperator,

@@ -1,18 +1,19 @@
 """
 # Do not wait for a payment that will not come
 
-Auto top-up is on, and the card has expired: the balance stays below its mark, and a gate would wait for a day in vain.
+Auto top-up is on, but the card has expired: the balance stays low, and an ordinary gate would wait a whole day for
+nothing.
 
-**What to expect:** `gate` waits as any gate does. When auto top-up is on, the balance has been below auto top-up's own
-mark for half an hour, and the ledger shows no payment, it fails at once and says to look at the means of payment.
-Without auto top-up it waits until its time is up.
+**What to expect:** `gate` waits like any other gate. It fails early if auto top-up is on, the balance has been below
+auto top-up's own threshold for half an hour, and the ledger shows no payment in that time; the error says to check the
+payment method. Without auto top-up, it waits until its timeout.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
@@ -35,6 +36,6 @@ with DAG(
 
     @task
     def ai_job() -> None:
-        print("Here the money is spent.")
+        print("Spend money here.")
 
     gate >> ai_job()

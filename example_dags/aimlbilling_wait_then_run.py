@@ -1,13 +1,13 @@
 """
 # Wait for the money, then run the AI job
 
-The pre-flight gate: the job starts when the account holds what it may cost, and not before.
+The job starts when the account holds what the job may cost, and not before.
 
-**What to expect:** with enough on the account, all three tasks succeed within seconds. With too little, `gate` is
-deferred: it holds no worker slot, and its log says what the account has and what is missing. Top the account up, and
-it opens within `poke_interval`. After a day without money it fails with the last balance seen.
+**What to expect:** with enough money in the account, all three tasks succeed within seconds. With too little, `gate` is
+deferred: it holds no worker slot, and its log shows the balance and the shortfall. Top up the account, and the gate
+opens within `poke_interval`. After a day without enough money it fails, and reports the last balance it saw.
 
-The job's price is a parameter: trigger the DAG with another `threshold` to try it.
+The job's price is a parameter: trigger the DAG with a different `threshold` to try it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Param, task
+from airflow.sdk import DAG, Param, task
 
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
@@ -37,8 +37,8 @@ with DAG(
 
     @task
     def ai_job(balance: dict[str, Any]) -> str:
-        # Here the money is spent: a call of the AI/ML API through its OpenAI-compatible client, for instance.
-        return f"ran with {balance['balance_usd']} USD on the account"
+        # Spend money here, for example by calling the AI/ML API through its OpenAI-compatible client.
+        return f"ran with {balance['balance_usd']} USD in the account"
 
     @task
     def publish(result: str) -> None:
