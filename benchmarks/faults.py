@@ -1,4 +1,4 @@
-"""What gates ask of an API that refuses, is busy, breaks or hangs."""
+"""How many requests gates send to an API that rejects the key, limits the rate, fails or hangs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "401": {"status": 401},
     "429, Retry-After 6": {"status": 429, "retry_after": 6},
     "500": {"status": 500},
-    "hangs 5 s": {"delay": 5.0},
+    "hangs for 5 s": {"delay": 5.0},
 }
 KINDS = [
     "BalanceSensor, deferrable",
@@ -36,54 +36,60 @@ KINDS = [
     "HttpSensor, poke",
     "HttpSensor's own trigger",
     "@task.sensor, poke",
-    "a usual deferrable sensor",
+    "a typical deferrable sensor",
 ]
 
 
-def run(repeats: int, seconds: float = 60, peers: list[str] | None = None) -> list[Table]:  # noqa: ARG001 - it is counted
-    """Let ten gates of each kind wait on an account without money, behind each fault."""
+def run(repeats: int, seconds: float = 60, peers: list[str] | None = None) -> list[Table]:  # noqa: ARG001
+    """
+    Let ten gates of each kind wait on an empty account, behind each fault.
+
+    :param repeats: ignored: requests are counted, not timed, so one run is enough.
+    :param seconds: how long the gates wait.
+    :param peers: only the kinds whose names contain one of these texts.
+    """
     table = Table(
         "faults",
-        f"{GATES} gates wait {seconds:g} s on an account without money, a poll every {INTERVAL:g} s: requests that "
-        f"the API sees (one an interval are {seconds / INTERVAL:g}), and how many gates still wait at the end.",
+        f"{GATES} gates wait {seconds:g} s on an empty account and poll every {INTERVAL:g} s: requests that the API "
+        f"received (one per interval would be {seconds / INTERVAL:g}), and gates that were still waiting at the end.",
         list(FAULTS),
     )
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"AIRFLOW_HOME": folder, "PYTHONPATH": str(Path(__file__).parent)}
-        # The four faults at a time: it is counted, not timed.
+        # All faults run at once: nothing is timed.
         for kind in [kind for kind in KINDS if not peers or any(part in kind for part in peers)]:
             table.add(kind, *_cells(kind, seconds, env))
     return [table]
 
 
 def _cells(kind: str, seconds: float, env: dict[str, str]) -> list[str]:
-    with contextlib.ExitStack() as running:
-        started = []
+    with contextlib.ExitStack() as stack:
+        processes = []
         for fault in FAULTS.values():
-            account = running.enter_context(Sandbox(0))
+            account = stack.enter_context(Sandbox(0))
             account.fail(**fault)
             command = [sys.executable, __file__, kind, str(seconds)]
             process = subprocess.Popen(command, env=env | connections(account), stdout=subprocess.PIPE, text=True)
-            started.append((account, running.enter_context(process)))
+            processes.append((account, stack.enter_context(process)))
         cells = []
-        for account, process in started:
+        for account, process in processes:
             out, _ = process.communicate(timeout=seconds + 120)
-            cells.append(f"{len(account.requests):,}, {json.loads(out.splitlines()[-1])} wait")
+            cells.append(f"{len(account.requests):,}, {json.loads(out.splitlines()[-1])} waiting")
         return cells
 
 
-def _waits(kind: str, seconds: float) -> int:
-    """Let the gates of one kind wait, and say how many still do at the end."""
+def _count_waiting(kind: str, seconds: float) -> int:
+    """Let the gates of one kind wait, and return how many are still waiting at the end."""
     import requests
     from airflow.providers.http.sensors.http import HttpSensor
     from airflow.providers.http.triggers.http import HttpSensorTrigger
     from airflow.providers.standard.decorators.sensor import DecoratedSensorOperator
-    from usual import UsualTrigger
+    from typical_sensor import TypicalTrigger
 
     from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
     from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
-    pace: dict[str, Any] = {"poke_interval": INTERVAL, "timeout": seconds}
+    polling: dict[str, Any] = {"poke_interval": INTERVAL, "timeout": seconds}
 
     def http_sensor() -> Any:
         return HttpSensor(
@@ -91,17 +97,17 @@ def _waits(kind: str, seconds: float) -> int:
             http_conn_id="billing_http",
             endpoint="v1/billing/balance",
             response_check=lambda response: response.json()["balance"] >= THRESHOLD,
-            **pace,
+            **polling,
         )
 
     def task_sensor() -> Any:
         def gate() -> bool:
             headers = {"Authorization": f"Bearer {os.environ['BILLING_KEY']}"}
             url = f"{os.environ['BILLING_URL']}/v1/billing/balance"
-            enough: bool = requests.get(url, headers=headers, timeout=10).json()["balance"] >= THRESHOLD
-            return enough
+            is_enough: bool = requests.get(url, headers=headers, timeout=10).json()["balance"] >= THRESHOLD
+            return is_enough
 
-        return DecoratedSensorOperator(task_id="gate", python_callable=gate, **pace)
+        return DecoratedSensorOperator(task_id="gate", python_callable=gate, **polling)
 
     def balance_trigger(**options: Any) -> Any:
         return BalanceTrigger("aimlbilling_default", str(THRESHOLD), INTERVAL, time.time() + 2 * seconds, **options)
@@ -112,24 +118,26 @@ def _waits(kind: str, seconds: float) -> int:
         "HttpSensor's own trigger": lambda: HttpSensorTrigger(
             "v1/billing/balance", "billing_http", "GET", poke_interval=INTERVAL
         ),
-        "a usual deferrable sensor": lambda: UsualTrigger(THRESHOLD, INTERVAL),
+        "a typical deferrable sensor": lambda: TypicalTrigger(THRESHOLD, INTERVAL),
     }
     sensors: dict[str, Callable[[], Any]] = {
-        "BalanceSensor, poke": lambda: BalanceSensor(task_id="gate", threshold=THRESHOLD, **pace),
+        "BalanceSensor, poke": lambda: BalanceSensor(task_id="gate", threshold=THRESHOLD, **polling),
         "HttpSensor, poke": http_sensor,
         "@task.sensor, poke": task_sensor,
     }
-    return asyncio.run(_triggers(triggers[kind], seconds)) if kind in triggers else _sensors(sensors[kind], seconds)
+    if kind in triggers:
+        return asyncio.run(_run_triggers(triggers[kind], seconds))
+    return _run_sensors(sensors[kind], seconds)
 
 
-async def _triggers(make: Callable[[], Any], seconds: float) -> int:
-    """Run triggers as a triggerer does."""
+async def _run_triggers(create: Callable[[], Any], seconds: float) -> int:
+    """Run the triggers in one event loop, as a triggerer does."""
 
-    async def one() -> None:
-        async for _ in make().run():
+    async def run_one() -> None:
+        async for _ in create().run():
             break
 
-    tasks = [asyncio.create_task(one()) for _ in range(GATES)]
+    tasks = [asyncio.create_task(run_one()) for _ in range(GATES)]
     await asyncio.sleep(seconds)
     waiting = [task for task in tasks if not task.done()]
     for task in waiting:
@@ -138,18 +146,18 @@ async def _triggers(make: Callable[[], Any], seconds: float) -> int:
     return len(waiting)
 
 
-def _sensors(make: Callable[[], Any], seconds: float) -> int:
-    """Run sensors as ten workers do."""
+def _run_sensors(create: Callable[[], Any], seconds: float) -> int:
+    """Run each sensor in a thread, as ten workers would."""
     waiting: list[int] = []
 
-    def one() -> None:
-        began = time.monotonic()
+    def run_one() -> None:
+        started = time.monotonic()
         with contextlib.suppress(Exception):
-            make().execute({})
-        if time.monotonic() - began >= seconds - INTERVAL:
+            create().execute({})
+        if time.monotonic() - started >= seconds - INTERVAL:
             waiting.append(1)
 
-    threads = [threading.Thread(target=one, daemon=True) for _ in range(GATES)]
+    threads = [threading.Thread(target=run_one, daemon=True) for _ in range(GATES)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -159,5 +167,5 @@ def _sensors(make: Callable[[], Any], seconds: float) -> int:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    print(json.dumps(_waits(sys.argv[1], float(sys.argv[2]))), flush=True)
-    os._exit(0)  # a sensor that hangs holds a thread
+    print(json.dumps(_count_waiting(sys.argv[1], float(sys.argv[2]))), flush=True)
+    os._exit(0)  # a sensor that hangs keeps its thread alive

@@ -1,4 +1,4 @@
-"""What a gate adds to the cold load of a DAG file, and its import to an interpreter that has Airflow's SDK."""
+"""What a gate adds to the cold load of a DAG file: time, modules and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from report import Table
 
 HERE = Path(__file__).parent
 
-# A fresh interpreter with what a DAG processor has loaded, in which one file is then loaded.
+# Runs in a fresh interpreter: loads what a DAG processor has loaded already, then measures the load of one file.
 LOAD = """
 import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
@@ -22,30 +22,30 @@ from airflow.sdk import DAG, task
 import psutil
 memory = psutil.Process().memory_info().rss
 modules = set(sys.modules)
-began = time.perf_counter()
+started = time.perf_counter()
 bag = DagBag(sys.argv[1])
-took = time.perf_counter() - began
+took = time.perf_counter() - started
 assert len(bag.dags) == 1 and not bag.import_errors, bag.import_errors
 added = set(sys.modules) - modules
 print(json.dumps({"ms": took * 1e3, "modules": len(added), "mb": (psutil.Process().memory_info().rss - memory) / 1e6}))
 """
 
-BARE = """
-from airflow.providers.common.compat.sdk import BaseSensorOperator
-class BareSensor(BaseSensorOperator):
+EMPTY_SENSOR = """
+from airflow.sdk import BaseSensorOperator
+class EmptySensor(BaseSensorOperator):
     pass
 """
 
 
 def run(repeats: int) -> list[Table]:
-    """Load each file in turn, so that whatever else the machine does falls on all alike."""
+    """Load the files in turn, so that other load on the machine affects all of them alike."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         files = {"a DAG file without a gate": dag_file(None, [1])}
-        bare = dag_file(None, [1]).replace("for gates", f"{BARE}for gates", 1)
-        files["a bare sensor class"] = bare.replace("            None", "            BareSensor(task_id=name)")
-        files |= {peer: dag_file(peer, [1]) for peer in PEERS if not peer.startswith("bound")}
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in files}
+        empty = dag_file(None, [1]).replace("for gates", f"{EMPTY_SENSOR}for gates", 1)
+        files["an empty sensor class"] = empty.replace("            None", "            EmptySensor(task_id=name)")
+        files |= {peer: dag_file(peer, [1]) for peer in PEERS if not peer.startswith("baseline")}
+        results: dict[str, list[dict[str, float]]] = {name: [] for name in files}
         for number, source in enumerate(files.values()):
             (home / f"dag_{number}.py").write_text(source)
         env = os.environ | {
@@ -59,17 +59,17 @@ def run(repeats: int) -> list[Table]:
             for number, name in enumerate(files):
                 command = [sys.executable, "-c", LOAD, home / f"dag_{number}.py"]
                 out = subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
-                if repeat:  # the first round writes the byte code
-                    found[name].append(json.loads(out.strip().splitlines()[-1]))
-    empty = found["a DAG file without a gate"]
+                if repeat:  # the first round only writes the bytecode
+                    results[name].append(json.loads(out.strip().splitlines()[-1]))
+    without_gate = results["a DAG file without a gate"]
     table = Table(
         "parse",
-        "Cold load of a DAG file with one gate, in a fresh interpreter that has Airflow's SDK loaded.",
-        ["load, ms", "added to an empty file, ms", "modules added", "memory added, MB"],
+        "Cold load of a DAG file with one gate, in a fresh interpreter that has already loaded Airflow's SDK.",
+        ["load (ms)", "added by the gate (ms)", "modules added", "memory added (MB)"],
     )
-    for name, runs in found.items():
-        added = [one["ms"] - other["ms"] for one, other in zip(runs, empty, strict=True)]
-        more = [one["modules"] - other["modules"] for one, other in zip(runs, empty, strict=True)]
-        memory = [one["mb"] - other["mb"] for one, other in zip(runs, empty, strict=True)]
-        table.add(name, [one["ms"] for one in runs], added, more, memory)
+    for name, runs in results.items():
+        added = [one["ms"] - other["ms"] for one, other in zip(runs, without_gate, strict=True)]
+        modules = [one["modules"] - other["modules"] for one, other in zip(runs, without_gate, strict=True)]
+        memory = [one["mb"] - other["mb"] for one, other in zip(runs, without_gate, strict=True)]
+        table.add(name, [one["ms"] for one in runs], added, modules, memory)
     return [table]

@@ -1,4 +1,4 @@
-"""The same gate as each of the peers writes it, as the source of a DAG file."""
+"""The same gate, written in the way of each alternative, as the source of a DAG file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ THRESHOLD = 2_000_000  # credits
 
 _HEAD = "from datetime import datetime\nfrom airflow.sdk import DAG, task\n"
 
-_HTTP = """from airflow.providers.http.sensors.http import HttpSensor
+_HTTP_SENSOR = """from airflow.providers.http.sensors.http import HttpSensor
 
-def enough(response):
+def is_enough(response):
     return response.json()["balance"] >= {threshold}
 """
 
-_TASK = """
+_TASK_SENSOR = """
 @task.sensor(poke_interval={interval}, timeout=3600, mode="poke")
 def gate():
     import os
@@ -29,34 +29,37 @@ def gate():
     return PokeReturnValue(balance["balance"] >= {threshold}, balance)
 """
 
-_OURS = "from airflow_provider_aimlbilling.sensors.balance import BalanceSensor\n"
+_BALANCE_SENSOR = "from airflow_provider_aimlbilling.sensors.balance import BalanceSensor\n"
 
-_PACE = "poke_interval={interval}, timeout=3600"
-_GATE = f"task_id=name, threshold={{threshold}}, {_PACE}"
-_ASKS = f'task_id=name, http_conn_id="billing_http", endpoint="v1/billing/balance", response_check=enough, {_PACE}'
+# Arguments that all sensors have, those of a sensor with a threshold, and those of HttpSensor.
+_POLLING = "poke_interval={interval}, timeout=3600"
+_GATE = f"task_id=name, threshold={{threshold}}, {_POLLING}"
+_HTTP_GATE = (
+    f'task_id=name, http_conn_id="billing_http", endpoint="v1/billing/balance", response_check=is_enough, {_POLLING}'
+)
 
-# name -> what a DAG file imports, and how it makes the gate called `name`.
+# name: (what the DAG file imports, how it creates the gate with the task id `name`)
 PEERS = {
-    "BalanceSensor, poke": (_OURS, f"BalanceSensor({_GATE})"),
-    "BalanceSensor, deferrable": (_OURS, f"BalanceSensor({_GATE}, deferrable=True)"),
+    "BalanceSensor, poke": (_BALANCE_SENSOR, f"BalanceSensor({_GATE})"),
+    "BalanceSensor, deferrable": (_BALANCE_SENSOR, f"BalanceSensor({_GATE}, deferrable=True)"),
     "BalanceSensor, start_from_trigger": (
-        _OURS,
+        _BALANCE_SENSOR,
         f"BalanceSensor({_GATE}, deferrable=True, start_from_trigger=True)",
     ),
-    "HttpSensor, poke": (_HTTP, f"HttpSensor({_ASKS})"),
-    "HttpSensor, reschedule": (_HTTP, f'HttpSensor({_ASKS}, mode="reschedule")'),
-    "@task.sensor, poke": (_TASK, "gate.override(task_id=name)()"),
-    "a usual deferrable sensor": ("from usual import UsualSensor\n", f"UsualSensor({_GATE})"),
-    "bound: one poll, no worker, no checks": ("from bound import BoundSensor\n", f"BoundSensor({_GATE})"),
+    "HttpSensor, poke": (_HTTP_SENSOR, f"HttpSensor({_HTTP_GATE})"),
+    "HttpSensor, reschedule": (_HTTP_SENSOR, f'HttpSensor({_HTTP_GATE}, mode="reschedule")'),
+    "@task.sensor, poke": (_TASK_SENSOR, "gate.override(task_id=name)()"),
+    "a typical deferrable sensor": ("from typical_sensor import TypicalSensor\n", f"TypicalSensor({_GATE})"),
+    "baseline: one poll, no worker, no checks": ("from baseline import BaselineSensor\n", f"BaselineSensor({_GATE})"),
 }
 
 
 def dag_file(peer: str | None, gates: list[int], interval: float = 10) -> str:
     """
-    Write a DAG file.
+    Return the source of a DAG file.
 
-    :param peer: whose gates; ``None`` for a file without any.
-    :param gates: how many; for each number a DAG ``gates_N``.
+    :param peer: a name in :data:`PEERS`; ``None`` for a file without gates.
+    :param gates: numbers of gates; each number N becomes a DAG ``gates_N`` with that many.
     :param interval: seconds between two polls.
     """
     imports, gate = PEERS[peer] if peer else ("", "None")
@@ -73,7 +76,12 @@ def dag_file(peer: str | None, gates: list[int], interval: float = 10) -> str:
 
 
 def connections(account: Sandbox, url: str | None = None) -> dict[str, str]:
-    """Give the environment variables by which all peers find and may ask the account."""
+    """
+    Return the environment variables that give all peers the address and the key of one account.
+
+    :param account: the sandbox that serves the account.
+    :param url: base URL to use instead of the sandbox's own.
+    """
     ours = json.loads(account.connection()) | {"host": url or account.url}
     theirs = {"conn_type": "http", "host": ours["host"], "extra": {"Authorization": f"Bearer {account.key}"}}
     return {

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for one run, from the server programs of this machine."""
+"""A temporary PostgreSQL server for one benchmark run, from the server programs installed on this machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from types import TracebackType
 
 class Postgres:
     """
-    Serves until the ``with`` block ends, on a free port of this machine, and then leaves nothing behind.
+    A server that runs until the ``with`` block ends, and then leaves nothing behind.
 
-    :param port: to listen on.
+    :param port: port of this machine to listen on.
     """
 
     def __init__(self, port: int) -> None:
@@ -33,7 +33,7 @@ class Postgres:
         return self._server.pid
 
     def url(self, database: str) -> str:
-        """Give a database's address for SQLAlchemy."""
+        """Return the SQLAlchemy URL of a database."""
         return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{database}"
 
     def create(self, database: str) -> None:
@@ -66,12 +66,12 @@ class Postgres:
             user=self._user,
             cwd="/",
         )
-        ready = [self._bin / "pg_isready", "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
+        is_ready = [self._bin / "pg_isready", "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
         deadline = time.monotonic() + 30
-        while subprocess.run(ready, check=False).returncode:
+        while subprocess.run(is_ready, check=False).returncode:
             if time.monotonic() > deadline:
                 self.__exit__(None, None, None)
-                raise RuntimeError("PostgreSQL does not start.")
+                raise RuntimeError("PostgreSQL did not start within 30 seconds.")
             time.sleep(0.1)
         return self
 

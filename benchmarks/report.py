@@ -1,4 +1,4 @@
-"""Tables: medians and spread as text, every single figure as JSON beside it."""
+"""Tables of results: medians and spread as text, and every individual figure as JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PACKAGES = ["apache-airflow", "airflow-provider-aimlbilling", "apache-airflow-pr
 
 class Table:
     """
-    One theme's results: a row a peer, several figures a cell.
+    The results of one theme: one row per peer, one or several figures per cell.
 
     :param theme: name of the theme.
-    :param title: what is measured, in a sentence.
-    :param columns: heads of the columns.
+    :param title: what was measured, in one sentence.
+    :param columns: column headings.
     """
 
     def __init__(self, theme: str, title: str, columns: Sequence[str]) -> None:
@@ -29,11 +29,11 @@ class Table:
         self.rows: list[tuple[str, list[Any]]] = []
 
     def add(self, name: str, *cells: Any) -> None:
-        """Add a row: a list of numbers is shown as its median and spread, anything else as it is."""
+        """Add a row. Lists of numbers are shown as median and spread, everything else as it is."""
         self.rows.append((name, list(cells)))
 
     def text(self) -> str:
-        """Give the table as Markdown."""
+        """Return the table as Markdown."""
         lines = [[self.theme, *self.columns], *([name, *map(_cell, cells)] for name, cells in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         texts = [
@@ -52,7 +52,7 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """Say what the figures were measured on."""
+    """Return what the figures were measured on: time, machine, Python and packages."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -69,10 +69,9 @@ def _cell(value: Any) -> str:
         return str(value)
     if not value:
         return "–"
-    middle, low, high = statistics.median(value), min(value), max(value)
-    shown = _number(middle)
-    spread = f" ({_number(low)}–{_number(high)})"
-    return shown if _number(low) == _number(high) else shown + spread
+    median, low, high = statistics.median(value), min(value), max(value)
+    spread = f" ({_number(low)}–{_number(high)})" if _number(low) != _number(high) else ""
+    return _number(median) + spread
 
 
 def _number(value: float) -> str:

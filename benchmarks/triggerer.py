@@ -1,4 +1,4 @@
-"""Many waiting triggers in one event loop, as a triggerer process has them."""
+"""Many waiting triggers in one event loop, as in a triggerer process."""
 
 from __future__ import annotations
 
@@ -21,92 +21,95 @@ from report import Table
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 INTERVAL = 10.0  # seconds between two polls
-LASTS = 20.0  # seconds that are measured
-SLEEPS = "limit: a trigger that only sleeps"
-BOUND = "bound: one poll of Airflow's, no checks"
+MEASURED = 20.0  # seconds of measurement
+SLEEPING = "baseline: a trigger that only sleeps"
+SHARED_STREAM = "baseline: Airflow's shared stream, no checks"
+TYPICAL = "a typical trigger"
+IDLE = "idle event loop"
 
 
 def run(repeats: int, gates: list[int] | None = None) -> list[Table]:
-    """Measure each kind in a process of its own, with the API in this one."""
+    """Measure each kind of trigger in its own process. This process serves the API."""
     table = Table(
         "triggerer",
-        f"Triggers that wait in one event loop, a poll every {INTERVAL:g} s, measured for {LASTS:g} s.",
-        ["triggers", "requests/s", "of a core", "lag of the loop, median ms", "longest, ms", "KB a trigger"],
+        f"Triggers waiting in one event loop. They poll every {INTERVAL:g} s and were measured for {MEASURED:g} s.",
+        ["triggers", "requests/s", "CPU cores used", "median loop lag (ms)", "longest lag (ms)", "KB per trigger"],
     )
-    kinds = ["nothing", SLEEPS, "BalanceTrigger", "a usual trigger", BOUND]
+    kinds = [IDLE, SLEEPING, "BalanceTrigger", TYPICAL, SHARED_STREAM]
     with tempfile.TemporaryDirectory() as folder, Sandbox(0) as account:
         env = os.environ | connections(account) | {"AIRFLOW_HOME": folder, "PYTHONPATH": str(Path(__file__).parent)}
         for number in gates or [100, 1000, 5000]:
             for kind in kinds if number == (gates or [100])[0] else kinds[1:]:
-                found: dict[str, list[float]] = {}
+                results: dict[str, list[float]] = {}
                 for _ in range(repeats):
                     command = [sys.executable, __file__, kind, str(number)]
                     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
                         assert process.stdout
-                        _line(process)  # warm: now it measures
+                        _next_json(process)  # the triggers have settled: the measurement begins
                         before = len(account.requests)
-                        measured = json.loads(_line(process))
-                        measured["requests"] = (len(account.requests) - before) / LASTS
+                        measured = json.loads(_next_json(process))
+                        measured["requests"] = (len(account.requests) - before) / MEASURED
                         process.kill()
                     for name, value in measured.items():
-                        found.setdefault(name, []).append(value)
+                        results.setdefault(name, []).append(value)
                 names = ["requests", "core", "lag", "longest", "kilobytes"]
-                table.add(kind, 0 if kind == "nothing" else number, *(found[name] for name in names))
+                table.add(kind, 0 if kind == IDLE else number, *(results[name] for name in names))
     return [table]
 
 
-def _line(process: subprocess.Popen[str]) -> str:
-    """Give the next line of JSON, past whatever Airflow prints."""
+def _next_json(process: subprocess.Popen[str]) -> str:
+    """Return the next line of JSON, and skip what Airflow prints."""
     assert process.stdout
     for line in process.stdout:
         if line.startswith("{"):
             return line
-    raise RuntimeError("The process ended before it had measured.")
+    raise RuntimeError("The process ended before the measurement was complete.")
 
 
-def _waits(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
-    if kind == "nothing":
+def _waiting_trigger(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
+    """Return a function that runs one waiting trigger, given its number; ``None`` for no triggers at all."""
+    if kind == IDLE:
         return None
-    if kind == "a usual trigger":
-        from usual import UsualTrigger
+    if kind == TYPICAL:
+        from typical_sensor import TypicalTrigger
 
-        async def usual(number: int) -> None:
-            await asyncio.sleep(number % 100 / 100 * INTERVAL)  # they did not all start at once
-            async for _ in UsualTrigger(THRESHOLD, INTERVAL).run():
+        async def typical(number: int) -> None:
+            await asyncio.sleep(number % 100 / 100 * INTERVAL)  # spread the polls, as triggers do not all start at once
+            async for _ in TypicalTrigger(THRESHOLD, INTERVAL).run():
                 raise AssertionError
 
-        return usual
+        return typical
 
-    if kind == SLEEPS:
+    if kind == SLEEPING:
         from airflow.triggers.base import BaseTrigger
 
-        class Sleeps(BaseTrigger):
+        class SleepingTrigger(BaseTrigger):
             def serialize(self) -> tuple[str, dict[str, Any]]:
                 return "", {}
 
             async def run(self) -> AsyncIterator[Any]:
                 yield await asyncio.Event().wait()
 
-        async def sleeps(_: int) -> None:
-            async for _ in Sleeps().run():
+        async def sleeping(_: int) -> None:
+            async for _ in SleepingTrigger().run():
                 raise AssertionError
 
-        return sleeps
+        return sleeping
 
-    if kind == BOUND:
+    if kind == SHARED_STREAM:
         from airflow.triggers.shared_stream import SharedStreamManager
-        from bound import BoundTrigger
+        from baseline import BaselineTrigger
 
-        shared = SharedStreamManager()
+        manager = SharedStreamManager()
 
-        async def bound(number: int) -> None:
-            trigger = BoundTrigger(THRESHOLD, INTERVAL)
+        async def baseline(number: int) -> None:
+            trigger = BaselineTrigger(THRESHOLD, INTERVAL)
             key = trigger.shared_stream_key()
-            stream = shared.subscribe(trigger_id=number, trigger=trigger, key=key)
+            stream = manager.subscribe(trigger_id=number, trigger=trigger, key=key)
             async for _ in trigger.filter_shared_stream(stream):
                 raise AssertionError
 
-        return bound
+        return baseline
 
     from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
@@ -118,9 +121,9 @@ def _waits(kind: str) -> Callable[[int], Coroutine[Any, Any, None]] | None:
 
 
 async def measure(kind: str, number: int) -> dict[str, float]:
-    """Start the triggers, let them settle, and watch the loop."""
-    start = _waits(kind)
-    # The first loads what all need, and asks a first time.
+    """Start the triggers, let them settle, and measure the event loop."""
+    start = _waiting_trigger(kind)
+    # The first trigger loads what all of them need and sends the first request. Its memory does not count.
     tasks = [asyncio.create_task(start(0))] if start else []
     await asyncio.sleep(2)
     gc.collect()
@@ -129,16 +132,16 @@ async def measure(kind: str, number: int) -> dict[str, float]:
     await asyncio.sleep(INTERVAL * 2 + 2)
     gc.collect()
     used = (_memory() - memory) / max(number, 1) / 1000
-    print(json.dumps({"warm": True}), flush=True)
+    print(json.dumps({"settled": True}), flush=True)
     cpu, wall, lags = time.process_time(), time.monotonic(), []
-    while (now := time.monotonic()) - wall < LASTS:
+    while (now := time.monotonic()) - wall < MEASURED:
         await asyncio.sleep(0.01)
         lags.append(time.monotonic() - now - 0.01)
     took = time.process_time() - cpu
-    assert not any(task.done() for task in tasks), "they all wait"
+    assert not any(task.done() for task in tasks), "a trigger stopped waiting"
     lags.sort()
     return {
-        "core": took / LASTS,
+        "core": took / MEASURED,
         "lag": lags[len(lags) // 2] * 1e3,
         "longest": lags[-1] * 1e3,
         "kilobytes": used if start else 0.0,
@@ -146,7 +149,7 @@ async def measure(kind: str, number: int) -> dict[str, float]:
 
 
 def _memory() -> int:
-    """Bytes that are resident."""
+    """Return the resident memory of this process in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

@@ -1,4 +1,4 @@
-"""A deferrable sensor as it is usually written: each trigger polls by itself, with the HTTP provider's own hook."""
+"""A deferrable sensor as most people write it: every trigger polls for itself, with the hook of the HTTP provider."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from airflow.sdk import BaseSensorOperator, Context
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
-class UsualTrigger(BaseTrigger):
-    """Ask, sleep, ask again."""
+class TypicalTrigger(BaseTrigger):
+    """
+    Poll the balance until it reaches the threshold.
+
+    :param threshold: credits that are enough.
+    :param poke_interval: seconds between two polls.
+    """
 
     def __init__(self, threshold: int, poke_interval: float) -> None:
         super().__init__()
         self.threshold, self.poke_interval = threshold, poke_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow stores."""
-        return "usual.UsualTrigger", {"threshold": self.threshold, "poke_interval": self.poke_interval}
+        """Return the class path and the arguments, which Airflow stores."""
+        path = "typical_sensor.TypicalTrigger"
+        return path, {"threshold": self.threshold, "poke_interval": self.poke_interval}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll until the balance suffices."""
+        """Yield one event, with the balance, when the threshold is reached."""
         hook = HttpAsyncHook(method="GET", http_conn_id="billing_http")
         while True:
             async with aiohttp.ClientSession() as session:
@@ -37,16 +43,20 @@ class UsualTrigger(BaseTrigger):
             await asyncio.sleep(self.poke_interval)
 
 
-class UsualSensor(BaseSensorOperator):
-    """Defer at once, and return what the trigger sends."""
+class TypicalSensor(BaseSensorOperator):
+    """
+    Defer immediately, and return what the trigger sends.
+
+    :param threshold: credits that are enough.
+    """
 
     def __init__(self, *, threshold: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
 
     def execute(self, context: Context) -> None:
-        """Hand over to the triggerer."""
-        trigger = UsualTrigger(self.threshold, self.poke_interval)
+        """Defer to the triggerer."""
+        trigger = TypicalTrigger(self.threshold, self.poke_interval)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
     def execute_complete(self, context: Context, event: Any) -> Any:

@@ -1,8 +1,8 @@
 """
-The least that a gate can cost: it starts and ends in the triggerer, on one shared poll, and checks nothing.
+A minimal gate to compare ``start_from_trigger=True`` with: it starts and ends in the triggerer and checks nothing.
 
-No connection is looked up, no answer is doubted, no deadline is kept, nothing is logged: it is no gate for use, but the
-mark that ``start_from_trigger=True`` is held against.
+All gates share one poll. There is no connection look-up, no validation of the response, no deadline and no logging, so
+do not use this gate for anything else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from airflow.sdk import BaseSensorOperator
 from airflow.triggers.base import BaseEventTrigger, StartTriggerArgs, TaskSuccessEvent, TriggerEvent
 
 
-class BoundTrigger(BaseEventTrigger):
-    """Compare each reading of the one shared poll."""
+class BaselineTrigger(BaseEventTrigger):
+    """
+    Compare each balance of the shared poll with the threshold.
+
+    :param threshold: credits that are enough.
+    :param poke_interval: seconds between two polls.
+    """
 
     supports_triggerer_queue = True
 
@@ -28,16 +33,16 @@ class BoundTrigger(BaseEventTrigger):
         self.threshold, self.poke_interval = threshold, poke_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give what Airflow stores."""
-        return "bound.BoundTrigger", {"threshold": self.threshold, "poke_interval": self.poke_interval}
+        """Return the class path and the arguments, which Airflow stores."""
+        return "baseline.BaselineTrigger", {"threshold": self.threshold, "poke_interval": self.poke_interval}
 
     def shared_stream_key(self) -> Hashable:
-        """One poll for all."""
-        return ("bound", self.poke_interval)
+        """Return the same key for all triggers, so that they share one poll."""
+        return ("baseline", self.poke_interval)
 
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[Any]:
-        """Ask with one kept session."""
+        """Poll with one session that keeps its connection open."""
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {os.environ['BILLING_KEY']}"
         url = f"{os.environ['BILLING_URL']}/v1/billing/balance"
@@ -46,7 +51,7 @@ class BoundTrigger(BaseEventTrigger):
             await asyncio.sleep(kwargs["poke_interval"])
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Push the XCom and end."""
+        """Push the XCom and end the task when the threshold is reached."""
         from airflow.sdk.execution_time.xcom import XCom
 
         async for balance in shared_stream:
@@ -58,20 +63,24 @@ class BoundTrigger(BaseEventTrigger):
                 return
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Never called on Airflow 3.3."""
+        """Airflow 3.3 reads the shared stream and never calls this."""
         raise NotImplementedError
         yield
 
 
-class BoundSensor(BaseSensorOperator):
-    """Start in the triggerer."""
+class BaselineSensor(BaseSensorOperator):
+    """
+    Start in the triggerer.
+
+    :param threshold: credits that are enough.
+    """
 
     start_from_trigger = True
 
     def __init__(self, *, threshold: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls="bound.BoundTrigger",
+            trigger_cls="baseline.BaselineTrigger",
             trigger_kwargs={"threshold": threshold, "poke_interval": self.poke_interval},
             next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout),
