@@ -1,19 +1,22 @@
-# Everything installs what it needs into .venv and .build; nothing is needed beforehand but python3 (3.10 to 3.13) and make.
+# You only need make and python3 (3.10 to 3.13). Every target installs what it needs into .venv and .build.
 
 PYTHON ?= python3
 AIRFLOW = 3.3.2
 BIN = .venv/bin
-DEV = pytest ruff mypy types-requests
+DEV = pytest pytest-xdist ruff mypy types-requests
 
-.PHONY: help demo test check matrix bench ui constraints clean
+.PHONY: help demo test check platforms matrix bench ui constraints clean
 
 help:
-	@echo "make demo    see a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
-	@echo "make test    install what is needed and pass the tests"
-	@echo "make check   ruff, mypy, what the wheel holds"
-	@echo "make matrix  the tests against each supported Airflow (CELL=2.11.2 for one)"
-	@echo "make bench   measure us beside what would be used in our place (THEME=parse for one theme)"
-	@echo "make ui      a real Airflow with the example DAGs and the sandbox, to click through"
+	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
+	@echo "make ui           a real Airflow with the example DAGs and a sandbox account, to explore in the browser"
+	@echo "make test         run all tests (ARGS='-k trigger' for some of them)"
+	@echo "make check        run ruff and mypy, check the imports and the contents of the wheel"
+	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
+	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
+	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
+	@echo "make constraints  resolve the libraries of the matrix again"
+	@echo "make clean        delete .venv and .build"
 
 .venv/installed: pyproject.toml airflow_provider_aimlbilling/__init__.py constraints/airflow-$(AIRFLOW).txt tools/environment.py
 	@$(PYTHON) tools/environment.py .venv $(AIRFLOW) $(DEV) --editable .
@@ -23,19 +26,22 @@ demo: .venv/installed
 	@$(BIN)/python tools/demo.py
 
 test: .venv/installed
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_package.py -k "imports or declared or provider"
+	$(BIN)/pytest -q tests/test_imports.py
 	$(BIN)/python tools/check_wheel.py
+
+platforms: .venv/installed
+	@$(BIN)/python tools/platforms.py
 
 matrix: .venv/installed
 	$(BIN)/python tools/matrix.py $(CELL)
 
-# The package as it is installed elsewhere, byte code included, and not editable: loading it is what is measured.
+# Not editable, and compiled to bytecode, as users have it: the benchmarks measure how long it takes to load.
 .build/bench/installed: pyproject.toml constraints/airflow-$(AIRFLOW).txt $(shell find airflow_provider_aimlbilling -name '*.py')
 	@$(PYTHON) tools/environment.py .build/bench/venv $(AIRFLOW) apache-airflow-providers-http asyncpg psycopg2-binary .
 	@touch $@

@@ -1,9 +1,12 @@
-"""The wheel holds the package and its metadata, and nothing of the workshop around it."""
+"""Check that the wheel holds the package and nothing else, and that no link of its long description is broken."""
 
 from __future__ import annotations
 
+import email
+import re
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from environment import wheel
@@ -11,30 +14,46 @@ from environment import wheel
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "airflow_provider_aimlbilling"
 
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+LINKS = re.compile(r"\]\(\s*<?([^\s)>]+)|^\s*\[[^\]]+\]:\s*(\S+)|\b(?:href|src)\s*=\s*[\"']?([^\"'\s>]+)", re.MULTILINE)
+
+
+def broken_links(description: str) -> Iterator[str]:
+    """Yield the links that do not work on the package index: relative ones, and anchors, since headings get no ids."""
+    for groups in LINKS.findall(CODE.sub("", description)):
+        target = "".join(groups)
+        if not target.startswith(("https://", "mailto:")):
+            yield target
+
 
 def main() -> None:
     built = wheel(ROOT / ".build" / "dist")
     with zipfile.ZipFile(built) as archive:
         names = set(archive.namelist())
+        (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(metadata_name))
     package = {name for name in names if name.startswith(f"{PACKAGE}/")}
     source = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / PACKAGE).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    other = {name for name in names - package if ".dist-info/" not in name}
     problems = {
         "missing": source - package,
         "not in the source": package - source,
-        "outside the package": other,
-        "needed": {f"{PACKAGE}/py.typed"} - package,
+        "outside the package": {name for name in names - package if ".dist-info/" not in name},
+        "required, but missing": {f"{PACKAGE}/py.typed"} - package,
+        "links that break on the package index": set(broken_links(str(metadata.get_payload()))),
     }
-    for problem, files in problems.items():
-        if files:
-            sys.exit(f"{built.name}: {problem}: {', '.join(sorted(files))}")
+    for problem, found in problems.items():
+        if found:
+            sys.exit(f"{built.name}: {problem}: {', '.join(sorted(found))}")
     if not any(name.endswith("LICENSE") for name in names):
-        sys.exit(f"{built.name} holds no licence")
-    print(f"{built.name}: {len(package)} files, {built.stat().st_size:,} bytes, nothing else")
+        sys.exit(f"{built.name} has no licence file")
+    if metadata["Description-Content-Type"] != "text/markdown":
+        sys.exit(f"{built.name}: the long description is not Markdown")
+    print(f"{built.name}: {len(package)} files of the package, {built.stat().st_size:,} bytes")
+    print(f"Requires: {', '.join(metadata.get_all('Requires-Dist', []))}")
 
 
 if __name__ == "__main__":

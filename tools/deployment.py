@@ -1,7 +1,7 @@
 """
 A real Airflow on this machine: database, scheduler, API server, DAG processor and triggerer. Standard library only.
 
-Used by the demo, ``make ui`` and the system tests; it is no way to run Airflow for anything else.
+For the demo, ``make ui``, the benchmarks and the system tests. Do not run Airflow like this for anything else.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ USER = PASSWORD = "admin"
 
 class Deployment:
     """
-    An Airflow of its own, in a folder of its own, that stops with the ``with`` block.
+    A separate Airflow that runs while its ``with`` block does.
 
-    :param home: folder for all that it writes; emptied first.
+    :param home: folder for everything that it writes; emptied first.
     :param python: interpreter of the environment to run.
     :param dags: the DAGs folder.
     :param env: further environment variables, such as connections.
-    :param port: port of the API server; 0 takes a free one.
+    :param port: port of the API server; 0 chooses a free one.
     """
+
+    POLL_INTERVAL = 0.2  # seconds between two checks of wait_for
+    STOP_GRACE = 3.0  # seconds between SIGTERM and SIGKILL; triggerers of Airflow 3 would take more than ten
 
     def __init__(
         self, home: Path, python: Path, dags: Path, env: Mapping[str, str] | None = None, port: int = 0
@@ -44,7 +47,7 @@ class Deployment:
         self.version = _run([python, "-c", "from importlib.metadata import version as v; print(v('apache-airflow'))"])
         self.url = f"http://127.0.0.1:{self.port}"
         self.old = self.version.startswith("2.")
-        # Airflow 2 starts its tasks by the name of its command.
+        # Airflow 2 runs tasks with the "airflow" command that is first on the path.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
         self.env = inherited | path | self._settings(home, dags) | dict(env or {})
@@ -55,7 +58,7 @@ class Deployment:
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            # With SQLite, Airflow 2 runs one task at a time.
+            # On SQLite, Airflow 2 can only run one task at a time.
             "AIRFLOW__CORE__EXECUTOR": "SequentialExecutor" if self.old else "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -63,7 +66,7 @@ class Deployment:
             "AIRFLOW__CORE__FERNET_KEY": "c2FuZGJveC1zYW5kYm94LXNhbmRib3gtc2FuZGJveC0=",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-            # Or a second deployment on this machine would find them taken.
+            # With the default ports, two deployments could not run at the same time.
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
             "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
@@ -79,10 +82,10 @@ class Deployment:
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
                 "AIRFLOW__API__PORT": str(self.port),
                 "AIRFLOW__API__HOST": "127.0.0.1",
-                # With several, a server that is busy starting them takes them for dead and begins anew.
+                # With more, a busy machine starts them so slowly that the server believes they died and restarts them.
                 "AIRFLOW__API__WORKERS": "1",
-                "AIRFLOW__API__SECRET_KEY": "known to all processes of this deployment",
-                "AIRFLOW__API_AUTH__JWT_SECRET": "known to all processes of this deployment, and long enough to sign",
+                "AIRFLOW__API__SECRET_KEY": "shared by all processes of this deployment",
+                "AIRFLOW__API_AUTH__JWT_SECRET": "shared by all processes of this deployment, and long enough to sign",
             }
         return settings
 
@@ -120,39 +123,46 @@ class Deployment:
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + self.STOP_GRACE
         for process in self._processes:
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                pass
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def run(self, *arguments: str) -> str:
-        """Run an ``airflow`` command in this deployment and give what it prints."""
+        """Run an ``airflow`` command in this deployment and return its output."""
         return _run([self.airflow, *arguments], env=self.env)
 
     def _healthy(self) -> bool:
         for process in self._processes:
             if process.poll() is not None:
-                raise RuntimeError(f"A service of Airflow stopped with {process.returncode}; see {self.home}/*.log")
+                raise RuntimeError(f"A service ended with exit code {process.returncode}; see {self.home}/*.log")
         kinds = {"SchedulerJob", "TriggererJob"} | (set() if self.old else {"DagProcessorJob"})
         rows = self.query("select job_type from job where state = 'running' and latest_heartbeat is not null")
         return kinds <= {row[0] for row in rows} and (self.old or self.get("/api/v2/version") is not None)
 
     def wait_for(self, what: str, done: Callable[[], Any], seconds: float) -> Any:
-        """Wait until ``done()`` gives something true, and give it."""
+        """
+        Wait until ``done()`` returns something true, and return it.
+
+        :param what: what is waited for, for the error.
+        :param done: called until its result is true.
+        :param seconds: how long to wait.
+        :raises TimeoutError: the time is up.
+        """
         deadline = time.monotonic() + seconds
         while not (result := done()):
             if time.monotonic() > deadline:
                 found = self.query("select run_id, task_id, map_index, state, try_number from task_instance")
-                raise TimeoutError(f"Waited {seconds:g} s in vain for {what}; see {self.home}/*.log. Found: {found}")
-            time.sleep(0.5)
+                raise TimeoutError(f"Waited {seconds:g} s for {what}; see {self.home}/*.log. Task instances: {found}")
+            time.sleep(self.POLL_INTERVAL)
         return result
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Look into the database: quicker than the command line, and the same on all versions."""
+        """Query the database: faster than the command line, and the same on all versions."""
         try:
             with contextlib.closing(sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True)) as database:
                 return database.execute(sql, values).fetchall()
@@ -160,22 +170,41 @@ class Deployment:
             return []
 
     def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None) -> str:
-        """Start a run of a DAG, once it has been parsed, and give its run id."""
+        """Start a run of a DAG as soon as the DAG is parsed, and return the run's id."""
         self.wait_for(
             f"the DAG {dag_id} to be parsed",
             lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id),
             seconds=90,
         )
         run_id = f"run_{time.time_ns()}"
-        self.run("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+        if self.old:
+            self.run("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf or {}))
+        else:
+            run = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
+            self.post(f"/api/v2/dags/{dag_id}/dagRuns", run)
         return run_id
 
+    def add_connection(self, conn_id: str, connection: str) -> None:
+        """
+        Store a connection in the database.
+
+        :param conn_id: its id.
+        :param connection: the connection as JSON, as in an environment variable.
+        """
+        if self.old:
+            self.run("connections", "add", conn_id, "--conn-json", connection)
+            return
+        fields = json.loads(connection)
+        if "extra" in fields and not isinstance(fields["extra"], str):
+            fields["extra"] = json.dumps(fields["extra"])
+        self.post("/api/v2/connections", {"connection_id": conn_id, **fields})
+
     def states(self, run_id: str) -> dict[str, str]:
-        """Give the states of a run's tasks."""
+        """Return the state of each task of a run."""
         return dict(self.query("select task_id, state from task_instance where run_id = ?", run_id))
 
     def xcom(self, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """Read an XCom as it is stored."""
+        """Read an XCom from the database."""
         rows = self.query("select value from xcom where run_id = ? and task_id = ? and key = ?", run_id, task_id, key)
         value: Any = rows[0][0] if rows else "null"
         for _ in range(3):  # older versions wrap the JSON in JSON
@@ -184,39 +213,42 @@ class Deployment:
         return value
 
     def get(self, path: str, token: str | None = None) -> Any:
-        """Ask the REST API; ``None`` while it does not answer."""
+        """Send a GET request to the REST API; ``None`` if the server does not respond."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"} if token else {})
-        return _answer(request)
+        return _send(request)
 
     def post(self, path: str, body: Mapping[str, object]) -> Any:
-        """Tell the REST API something, as an administrator."""
+        """Send a POST request to the REST API, as an administrator."""
         return self._post(path, body, {"Authorization": f"Bearer {self.token()}"})
 
     def token(self) -> str:
-        """Log in to the REST API."""
+        """Log in to the REST API and return a token."""
         return str(self._post("/auth/token", {"username": USER, "password": PASSWORD}, {})["access_token"])
 
     def _post(self, path: str, body: Mapping[str, object], headers: Mapping[str, str]) -> Any:
         headers = {"Content-Type": "application/json", **headers}
-        return _answer(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+        response = _send(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+        if response is None:
+            raise RuntimeError(f"{self.url}{path} did not respond; see {self.home}/api-server.log")
+        return response
 
 
-def _answer(request: urllib.request.Request) -> Any:
+def _send(request: urllib.request.Request) -> Any:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=10) as answer:
-            return json.load(answer)
+        with opener.open(request, timeout=30) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
-        raise RuntimeError(f"{request.full_url} answered {error.code}: {error.read()[:300]!r}") from None
+        raise RuntimeError(f"{request.full_url} returned {error.code}: {error.read()[:300]!r}") from None
     except OSError:
         return None
 
 
 def _run(command: list[Any], env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return done.stdout.strip()
+    finished = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    if finished.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{finished.stdout[-2000:]}{finished.stderr[-4000:]}")
+    return finished.stdout.strip()
 
 
 def _free_port() -> int:

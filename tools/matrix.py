@@ -1,7 +1,7 @@
 """
-The tests against each supported Airflow, with the built wheel, in an environment of its own. Standard library only.
+Run the tests against each supported Airflow, with the built wheel in a separate environment. Standard library only.
 
-usage: python3 tools/matrix.py [AIRFLOW_VERSION]
+usage: python3 tools/matrix.py [AIRFLOW_VERSION…]
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-from environment import make, wheel
+from environment import PROJECT, constraints, make, wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / ".build" / "matrix"
 
-# Airflow -> Python. The cell of 3.0.6 also has the oldest libraries that pyproject.toml allows.
-CELLS = {"2.11.2": "3.10", "3.0.6": "3.12", "3.1.8": "3.11", "3.2.2": "3.12", "3.3.2": "3.13"}
+# Airflow -> Python. Each cell has the libraries of its Airflow's release day; see constraints/update.sh.
+CELLS = {"2.11.0": "3.11", "2.11.2": "3.12", "3.0.6": "3.10", "3.1.8": "3.11", "3.2.2": "3.12", "3.3.2": "3.13"}
+
+# This cell has the oldest Python and the oldest libraries that pyproject.toml allows. Pure tests, which need no
+# Airflow, only run here.
+FLOORS = "3.0.6"
 
 PROBE = """
 import importlib.metadata, sys, airflow_provider_aimlbilling as package
@@ -28,14 +32,15 @@ print(importlib.metadata.version("apache-airflow"), "%d.%d" % sys.version_info[:
 
 
 def interpreter(version: str) -> str:
-    """Find a Python of that version: on the path, or where pyenv keeps it."""
+    """Find a Python of that version: on the path, or among those of pyenv."""
     home = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
     candidates = [shutil.which(f"python{version}"), *Path(home).glob(f"versions/{version}.*/bin/python")]
     for candidate in filter(None, candidates):
-        asked = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        if subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip() == version:
-            return str(candidate)
-    sys.exit(f"The matrix needs Python {version}, and none is on the path or under {home}.")
+        probe = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"]
+        found = subprocess.run(probe, check=False, capture_output=True, text=True).stdout.split()
+        if found[:1] == [version]:
+            return found[1]
+    sys.exit(f"The matrix needs Python {version}. It is neither on the path nor under {home}.")
 
 
 def freeze(python: Path) -> set[str]:
@@ -43,37 +48,48 @@ def freeze(python: Path) -> set[str]:
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
 
 
-def run(airflow: str, built: Path) -> str | None:
-    """Run one cell, and say what is wrong with it."""
-    directory = BUILD / airflow
-    python = make(directory, airflow, ["pytest", "apache-airflow-providers-common-compat"], interpreter(CELLS[airflow]))
+def install_wheel(python: Path, airflow: str, built: Path) -> str | None:
+    """Install the wheel as users do: with pip, under constraints. Return what is wrong with the result, if anything."""
     before = freeze(python)
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", built]
-    subprocess.run(install, check=True)
-    changed = {line for line in before ^ freeze(python) if not line.startswith("airflow-provider-aimlbilling")}
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--constraint", constraints(airflow), built], check=True)
+    changed = {line for line in before ^ freeze(python) if not line.startswith(PROJECT)}
     if changed:
         return f"installing the wheel changed {', '.join(sorted(changed))}"
-    # From a folder that is not the checkout's, so that the wheel is tested and not the source.
-    probed = subprocess.run([python, "-c", PROBE], check=True, capture_output=True, text=True, cwd=directory)
-    found = probed.stdout.strip().splitlines()[-1].split()
-    if found[:2] != [airflow, CELLS[airflow]] or not found[2].startswith(str(directory)):
-        return f"the cell holds {found}"
-    began = time.monotonic()
+    # Outside the checkout, so that Python imports the wheel and not the source.
+    home = python.parents[1]
+    probe = subprocess.run([python, "-c", PROBE], check=True, capture_output=True, text=True, cwd=home)
+    version, python_version, package = probe.stdout.strip().splitlines()[-1].split()
+    if (version, python_version) != (airflow, CELLS[airflow]):
+        return f"the cell has Airflow {version} on Python {python_version}"
+    if not package.startswith(str(home)):
+        return f"the cell imports the package from {package}"
+    return None
+
+
+def run(airflow: str, built: Path) -> str | None:
+    """Run one cell. Return what is wrong with it, if anything."""
+    started = time.monotonic()
+    python = make(BUILD / airflow, airflow, ["pytest", "pytest-xdist"], interpreter(CELLS[airflow]))
+    if problem := install_wheel(python, airflow, built):
+        return problem
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml"]
-    code = subprocess.run([*tests, ROOT / "tests"], check=False, cwd=directory).returncode
-    print(
-        f"Airflow {airflow} on Python {CELLS[airflow]}: {time.monotonic() - began:.0f} s, exit code {code}", flush=True
-    )
-    return f"the tests ended with {code}" if code else None
+    tests += ["-n", "4", "--dist", "loadgroup", *([] if airflow == FLOORS else ["-m", "not pure"])]
+    code = subprocess.run([*tests, ROOT / "tests"], check=False, cwd=python.parents[1]).returncode
+    seconds = time.monotonic() - started
+    print(f"Airflow {airflow} on Python {CELLS[airflow]}: {seconds:.0f} s, exit code {code}", flush=True)
+    return f"the tests ended with exit code {code}" if code else None
 
 
 def main() -> None:
     wanted = sys.argv[1:] or list(CELLS)
+    if unknown := set(wanted) - set(CELLS):
+        sys.exit(f"There is no cell {', '.join(sorted(unknown))}. The cells are {', '.join(CELLS)}.")
     built = wheel(BUILD / "dist")
-    wrong = {airflow: problem for airflow in wanted if (problem := run(airflow, built))}
+    problems = {airflow: problem for airflow in wanted if (problem := run(airflow, built))}
     for airflow in wanted:
-        print(f"Airflow {airflow:7} Python {CELLS[airflow]:5} {wrong.get(airflow, 'passed')}")
-    sys.exit(bool(wrong))
+        print(f"Airflow {airflow:7} Python {CELLS[airflow]:5} {problems.get(airflow, 'passed')}")
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":

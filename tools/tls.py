@@ -1,4 +1,4 @@
-"""Serve the sandbox over TLS, for what must be shown with it: a certificate of its own, made on the spot."""
+"""Serve the sandbox over TLS with a self-signed certificate, for tests and benchmarks that need HTTPS."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 def over_tls(sandbox: Sandbox, path: Path) -> str:
     """
-    Make a sandbox that was not started yet speak TLS, and give its base URL.
+    Switch a sandbox to TLS before it starts.
 
-    :param path: where to write the certificate, with its key, for ``REQUESTS_CA_BUNDLE``.
+    :param sandbox: a sandbox that has not been started yet.
+    :param path: where to write the certificate and its private key, for ``REQUESTS_CA_BUNDLE``.
+    :returns: the sandbox's base URL.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sandbox")])

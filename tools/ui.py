@@ -1,4 +1,4 @@
-"""A real Airflow with the example DAGs and a sandbox account, for people who want to click."""
+"""A real Airflow with the example DAGs and a sandbox account, to explore in the browser."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ACCOUNTS = ("default", "research", "production")
 def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    print("Airflow starts: half a minute.", flush=True)
-    with Sandbox("0.40 USD") as account:  # noqa: SIM117 - the long line would say less
+    print("Starting Airflow. This takes about half a minute.", flush=True)
+    with Sandbox("0.40 USD") as account:  # noqa: SIM117 - one line would be too long
         with Deployment(ROOT / ".build" / "ui", Path(sys.executable), ROOT / "example_dags", port=8080) as deployment:
-            # In the database and not in the environment, so that they stand under Admin > Connections.
+            # In the database, because Admin > Connections does not show those of the environment.
             for name in ACCOUNTS:
-                deployment.run("connections", "add", f"aimlbilling_{name}", "--conn-json", account.connection())
-            print(f"Airflow:  {deployment.url}   log in as {USER} with the password {PASSWORD}")
-            print(f"Sandbox:  the account holds {account.balance}; to top it up by 5 USD:")
+                deployment.add_connection(f"aimlbilling_{name}", account.connection())
+            print(f"Airflow:  {deployment.url}   user {USER}, password {PASSWORD}")
+            print(f"Sandbox:  the account holds {account.balance}. To top it up by 5 USD, run:")
             print(f"          curl -X POST '{account.url}/sandbox/top-up?amount=5USD'")
-            print("Ctrl-C stops both.", flush=True)
+            print("Press Ctrl-C to stop both.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 stop.wait()
 
