@@ -1,4 +1,4 @@
-"""An account with money for four of ten jobs, and what each way of gating them lets through, by the real rule."""
+"""Simulate ten jobs and an account with money for four, and count how many jobs each way of gating lets through."""
 
 from __future__ import annotations
 
@@ -6,57 +6,61 @@ import heapq
 import random
 from collections.abc import Callable
 
-from airflow_provider_aimlbilling.balance import Amount, Balance, Gate
-from airflow_provider_aimlbilling.sandbox_account import Account
+from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.gate import Gate
+from airflow_provider_aimlbilling.sandbox.account import Account
 
-JOBS, MONEY, PRICE = 10, 4, 1_000_000  # credits for a job; the account has four times that
+JOBS, MONEY, PRICE = 10, 4, 1_000_000  # PRICE is what a job costs, in credits; the account holds MONEY * PRICE
 RUNS = 300
 
 
-def let_through(gated: str, slots: int, late: float, asks: int, chance: random.Random) -> int:
+def count_jobs(gated: str, slots: int, charge_delay: float, required: int, chance: random.Random) -> int:
     """
-    Count the jobs that spend in one run.
+    Return how many jobs spend in one run.
 
-    :param gated: ``once`` ahead of all jobs, ``ahead`` of each but before any job begins, or ``inside`` each.
-    :param slots: how many jobs are in flight at once, as the slots of an Airflow pool; a free slot is filled at once.
-    :param late: how long after a job's end its charge lands, in mean lengths of a job.
-    :param asks: what each gate asks for, in prices of a job.
+    :param gated: ``once`` for one gate before all jobs, ``ahead`` for a gate before each job but before any job starts,
+        or ``inside`` for a guard in each job.
+    :param slots: how many jobs run at once, like the slots of an Airflow pool; a free slot is filled at once.
+    :param charge_delay: time between the end of a job and its charge, in mean durations of a job.
+    :param required: what each gate requires, in prices of a job.
     """
     account = Account(Amount(MONEY * PRICE), Amount(0), "key")
-    gate = Gate(Amount(asks * PRICE))
+    gate = Gate(Amount(required * PRICE))
     events: list[tuple[float, int, Callable[[float], None]]] = []
     waiting, spent, number = list(range(JOBS)), 0, 0
 
     def clears() -> bool:
         return gate.decide(Balance(balance=account.balance.credits)).clears
 
-    def at(time: float, what: Callable[[float], None]) -> None:
+    def at(time: float, action: Callable[[float], None]) -> None:
         nonlocal number
-        number += 1  # of two events at one time the first comes first: a charge, then the next job
-        heapq.heappush(events, (time, number, what))
+        number += 1  # events at the same time happen in this order: a charge, then the next job
+        heapq.heappush(events, (time, number, action))
 
-    def begin(now: float) -> None:
+    def start_next(now: float) -> None:
         nonlocal spent
         while waiting:
             waiting.pop()
             if gated == "inside" and not clears():
-                continue  # it is skipped, and the next one takes its slot
+                continue  # the job is skipped, and the next one takes its slot
             spent += 1
-            ends = now + chance.uniform(0.5, 1.5)
-            at(ends + late, lambda _: account.spend(Amount(PRICE)))
-            at(ends, begin)
+            end = now + chance.uniform(0.5, 1.5)
+            at(end + charge_delay, lambda _: account.spend(Amount(PRICE)))
+            at(end, start_next)
             return
 
     if gated != "inside":
         waiting = [job for job in waiting if clears()]
     for _ in range(slots):
-        at(0.0, begin)
+        at(0.0, start_next)
     while events:
-        time, _, what = heapq.heappop(events)
-        what(time)
+        time, _, action = heapq.heappop(events)
+        action(time)
     return spent
 
 
+# The arguments of count_jobs for each way of gating, under the words of the table in the docs.
 WAYS: dict[str, tuple[str, int, float, int]] = {
     "one gate for the price of one job, ahead of all ten": ("once", 10, 0, 1),
     "one gate for the price of all ten (`EstimateCostOperator`)": ("once", 10, 0, 10),
@@ -72,17 +76,17 @@ WAYS: dict[str, tuple[str, int, float, int]] = {
 
 
 def found() -> dict[str, list[int]]:
-    """Give for each way how many jobs spent in each run, from the fewest to the most."""
+    """Return for each way how many jobs spent in each run, from the fewest to the most."""
     chance = random.Random(4)
-    return {way: sorted(let_through(*how, chance) for _ in range(RUNS)) for way, how in WAYS.items()}
+    return {way: sorted(count_jobs(*how, chance) for _ in range(RUNS)) for way, how in WAYS.items()}
 
 
 def table() -> str:
-    """Give the table of the docs."""
+    """Return the table of the docs."""
     lines = ["| ten jobs, money for four | jobs that spend | overspent by, at most |", "| --- | --- | --- |"]
     for way, counts in found().items():
-        least, most = counts[0], counts[-1]
-        shown = f"{least}" if least == most else f"{least} to {most}"
+        fewest, most = counts[0], counts[-1]
+        shown = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         lines.append(f"| {way} | {shown} | {max(most - MONEY, 0)} |")
     return "\n".join(lines)
 

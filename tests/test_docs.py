@@ -1,26 +1,26 @@
-"""No snippet is printed that was not run, no version is claimed that the matrix does not have."""
+"""The docs: every snippet runs, every link leads somewhere, and every version that is named is tested."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-import sys
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import AIRFLOW, DAGS, KEY
+from support import AIRFLOW, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
-from airflow_provider_aimlbilling.balance import Amount, Balance, Gate
-from airflow_provider_aimlbilling.connection import Settings
-from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PACKAGE_INDEX_PAGE = ROOT / "docs" / "package-index.md"
 SNIPPETS = [
     (f"{page.relative_to(ROOT)}:{number}", language, text)
     for page in PAGES
@@ -28,70 +28,81 @@ SNIPPETS = [
         re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     )
 ]
-sys.path.insert(0, str(ROOT / "tools"))
+CONSTRAINTS_URL = r"https://raw\.githubusercontent\.com/apache/airflow/constraints-3\.2\.2/constraints-3\.12\.txt"
+WHEEL = f"airflow_provider_aimlbilling-{airflow_provider_aimlbilling.__version__}-py3-none-any.whl"
+INSTALL_COMMANDS = [
+    r"pip install \.",
+    rf"pip install \. --constraint {CONSTRAINTS_URL}",
+    r"pip wheel \. --no-deps --wheel-dir dist",
+    rf"pip install dist/{re.escape(WHEEL)} --constraint {CONSTRAINTS_URL}",
+    rf"pip install {metadata('airflow-provider-aimlbilling')['Name']} --constraint {CONSTRAINTS_URL}",
+]
 
 
-def of(language: str) -> Any:
+def snippets(language: str) -> Any:
     found = [pytest.param(text, id=name) for name, kind, text in SNIPPETS if kind == language]
     assert found
     return pytest.mark.parametrize("text", found)
 
 
-def test_each_snippet_has_a_test_for_its_language() -> None:
+@pytest.mark.pure
+def test_every_snippet_is_in_a_language_that_is_tested() -> None:
     assert {language for _, language, _ in SNIPPETS} == {"python", "bash", "json", "text"}
 
 
-@of("python")
-def test_python(run_dag: Any, sandbox: Sandbox, tmp_path: Path, text: str) -> None:
+@snippets("python")
+def test_python_snippets_run(run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], text: str) -> None:
     for needs, versions in (("retry_policy", ("2.", "3.0", "3.1", "3.2")), ("AssetWatcher", ("2.",))):
         if needs in text and AIRFLOW.startswith(versions):
             pytest.skip(f"Airflow {AIRFLOW} has no {needs}")
-    if "with DAG(" not in text:
-        environment: dict[str, Any] = {}
-        exec(text, environment)
-        assert "balance" not in environment or environment["balance"].balance == 5_000_000
-        assert sandbox.requests or "Sandbox(" in text, "it asks something"
+    if "with DAG(" in text:
+        run = run_dag.source(f"snippet_{abs(hash(text))}", text)
+        assert run.dag_run.state == "success"
+        assert run.dag_run.get_task_instances()
         return
-    for old in DAGS.glob("*.py"):
-        old.unlink()
-    path = DAGS / f"snippet_{abs(hash(text))}.py"
-    path.write_text(text)
-    run = run_dag.file(path)
-    assert run.dag_run.state == "success"
-    assert run.dag_run.get_task_instances()
+    capfd.readouterr()
+    environment: dict[str, Any] = {}
+    exec(for_this_airflow(text), environment)
+    assert "balance" not in environment or environment["balance"].balance == 5_000_000
+    assert sandbox.requests or "Sandbox(" in text, "a snippet without a DAG sends a request"
+    printed = capfd.readouterr().out.splitlines()
+    for comment in re.findall(r"^ *print\(.*\)  # (.*)", text, re.MULTILINE):
+        assert any(line and comment.startswith(line) for line in printed), f"{comment!r} was not printed"
 
 
-@of("bash")
-def test_bash(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Each line is one of a few commands, and is looked at as such."""
-    for line in filter(None, text.splitlines()):
+@snippets("bash")
+def test_bash_snippets_use_commands_that_exist(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    for line in filter(None, (line.partition("  #")[0].strip() for line in text.splitlines())):
         if line.startswith("export AIRFLOW_CONN_AIMLBILLING_DEFAULT="):
-            printed = subprocess.run(
+            from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+            value = subprocess.run(
                 ["bash", "-c", f'{line.replace("<your API key>", KEY)}; printf %s "$AIRFLOW_CONN_AIMLBILLING_DEFAULT"'],
                 check=True,
                 capture_output=True,
                 text=True,
             ).stdout
-            monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", printed)
+            monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", value)
             settings = Settings.from_connection(AimlBillingHook.get_connection("aimlbilling_default"))
             assert settings.key == KEY
         elif line.startswith("make "):
             target = line.split()[1]
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif line.startswith("python -m airflow_provider_aimlbilling.sandbox"):
-            assert line.endswith('--balance "2.50 USD"'), "the command that test_sandbox.py runs"
+            assert line.endswith('--balance "2.50 USD"'), "the tests of the sandbox run this command"
         elif line.startswith("airflow "):
-            command = [Path(sys.executable).with_name("airflow"), *line.split()[1:3], "--help"]
-            subprocess.run(command, check=True, capture_output=True)
+            from airflow.cli import cli_parser
+
+            cli_parser.get_parser().parse_args(line.split()[1:])  # exits if Airflow has no such command
         elif line.startswith("export AIRFLOW_HOME="):
             assert "~/" in line
         else:
-            assert line == f"pip install {metadata('airflow-provider-aimlbilling')['Name']}"
+            assert any(re.fullmatch(command, line) for command in INSTALL_COMMANDS), line
 
 
-@of("json")
-def test_json(text: str) -> None:
-    """The printed XComs are what the code gives for that balance."""
+@pytest.mark.pure
+@snippets("json")
+def test_json_snippets_are_what_the_code_returns(text: str) -> None:
     data = json.loads(text)
     balance = Balance.from_dict(data.get("balance") if "clears" in data else data)
     if "clears" in data:
@@ -100,17 +111,50 @@ def test_json(text: str) -> None:
         assert balance.to_dict() == data
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+@pytest.mark.pure
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", page.read_text()):
+        if "://" in path or path.startswith("mailto:"):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in headings(target), f"{path}#{anchor}"
 
 
-def test_the_table_of_what_gates_let_through_is_what_the_rule_lets_through() -> None:
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.pure
+def test_the_index_links_every_page() -> None:
+    linked, waiting = set(), [ROOT / "docs" / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in linked:
+            linked.add(page)
+            targets = re.findall(r"\]\(([^)#\s]+\.md)", page.read_text())
+            waiting += [(page.parent / target).resolve() for target in targets if "://" not in target]
+    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} <= linked | {PACKAGE_INDEX_PAGE}
+
+
+@pytest.mark.pure
+def test_the_package_index_page_stands_without_the_repository() -> None:
+    text = PACKAGE_INDEX_PAGE.read_text()
+    targets = re.findall(r"\]\(([^)]*)\)|^\[[^]]+\]: *(\S+)|(?:href|src)=\"([^\"]*)\"", text, re.MULTILINE)
+    for target in filter(None, (part for parts in targets for part in parts)):
+        assert target.startswith(("https://", "mailto:")), target
+    assert f'\nreadme = "{PACKAGE_INDEX_PAGE.relative_to(ROOT)}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.pure
+def test_the_table_of_overspending_is_what_the_simulation_finds() -> None:
     import simulation
 
-    assert simulation.table() in (ROOT / "docs" / "guard.md").read_text()
+    assert simulation.table() in (ROOT / "docs" / "guides" / "guard-parallel-jobs.md").read_text()
     found = simulation.found()
     most = {way: counts[-1] for way, counts in found.items()}
     assert most["a guard in each job, pool of 1"] == simulation.MONEY
@@ -120,10 +164,12 @@ def test_the_table_of_what_gates_let_through_is_what_the_rule_lets_through() -> 
     assert max(most.values()) == simulation.JOBS
 
 
-def test_versions_are_those_of_the_matrix() -> None:
+@pytest.mark.pure
+@pytest.mark.parametrize("page", ["README.md", "docs/operate/install.md"])
+def test_the_supported_versions_are_those_of_the_matrix(page: str) -> None:
     from matrix import CELLS
 
-    rows = re.findall(r"^\| (\d+\.\d+\.\d+) \| (\d\.\d+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+\.\d+\.\d+) \| (\d\.\d+)", (ROOT / page).read_text(), re.MULTILINE)
     assert dict(rows) == CELLS
     classifiers = metadata("airflow-provider-aimlbilling").get_all("Classifier") or []
     pythons = {text.rpartition(" ")[2] for text in classifiers if re.search(r"Python :: 3\.\d+$", text)}
@@ -132,19 +178,24 @@ def test_versions_are_those_of_the_matrix() -> None:
         assert (ROOT / "constraints" / f"airflow-{airflow}.txt").exists()
 
 
-def test_floors_are_tested_in_a_cell() -> None:
-    pins = (ROOT / "constraints" / "airflow-3.0.6.txt").read_text()
-    for requirement in metadata("airflow-provider-aimlbilling").get_all("Requires-Dist") or []:
-        name, _, floor = requirement.partition(">=")
-        assert name == "apache-airflow" or f"\n{name}=={floor}\n" in pins
+@pytest.mark.pure
+def test_one_cell_of_the_matrix_pins_the_lowest_supported_libraries() -> None:
+    from matrix import FLOORS
+
+    requirements = metadata("airflow-provider-aimlbilling").get_all("Requires-Dist") or []
+    pins = (ROOT / "constraints" / f"airflow-{FLOORS}.txt").read_text().splitlines()
+    for name, _, floor in (requirement.partition(">=") for requirement in requirements):
+        assert name == "apache-airflow" or f"{name}=={floor}" in pins
 
 
-def test_constraints_hold_names_and_versions_alone() -> None:
+@pytest.mark.pure
+def test_constraints_contain_only_names_and_versions() -> None:
     for path in ROOT.glob("constraints/*.txt"):
         for line in path.read_text().splitlines():
             assert re.fullmatch(r"#.*|[a-z0-9._-]+==[\w.+!]+( ; .*)?", line), f"{path.name}: {line}"
         assert "://" not in path.read_text()
 
 
-def test_the_changelog_speaks_of_this_version() -> None:
+@pytest.mark.pure
+def test_the_changelog_has_a_section_for_this_version() -> None:
     assert f"\n## {airflow_provider_aimlbilling.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,31 +1,46 @@
-"""Each example DAG runs, and ends as its docstring says."""
+"""Each example DAG runs and ends as its docstring says."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import AIRFLOW, DAGS, Run
+from support import AIRFLOW, ROOT, Run
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
-EXAMPLES = Path(__file__).parents[1] / "example_dags"
+EXAMPLES = ROOT / "example_dags"
+POKE_INTERVAL = "poke_interval=10,"
 
 
 @pytest.fixture
 def example(run_dag: Any) -> Callable[..., Run]:
-    def run(name: str, **arguments: Any) -> Run:
-        for old in DAGS.glob("*.py"):
-            old.unlink()
-        path = DAGS / f"{name}.py"
-        path.write_text((EXAMPLES / f"{name}.py").read_text())
-        return run_dag.file(path, **arguments)  # type: ignore[no-any-return]
+    def run(name: str, *, poll_quickly: bool = False, **arguments: Any) -> Run:
+        source = (EXAMPLES / f"{name}.py").read_text()
+        if poll_quickly:
+            assert POKE_INTERVAL in source
+            source = source.replace(POKE_INTERVAL, "poke_interval=1,")
+        return run_dag.source(name, source, **arguments)  # type: ignore[no-any-return]
 
     return run
+
+
+def top_up_while_waiting(sandbox: Sandbox, amount: str) -> None:
+    """Top up once the gate has read the balance and has begun to read it again."""
+
+    def polls() -> int:
+        return sum(request.path == "/v1/billing/balance" for request in sandbox.requests)
+
+    def wait_then_top_up() -> None:
+        while polls() < 2:
+            time.sleep(0.02)
+        sandbox.top_up(amount)
+
+    threading.Thread(target=wait_then_top_up, daemon=True).start()
 
 
 def test_push_balance(example: Any, sandbox: Sandbox) -> None:
@@ -36,10 +51,10 @@ def test_push_balance(example: Any, sandbox: Sandbox) -> None:
 
 def test_wait_then_run(example: Any, sandbox: Sandbox) -> None:
     sandbox.set_balance("1 USD")
-    threading.Timer(2, sandbox.top_up, ["4 USD"]).start()
-    run = example("aimlbilling_wait_then_run")
+    top_up_while_waiting(sandbox, "4 USD")
+    run = example("aimlbilling_wait_then_run", poll_quickly=True)
     assert [run.state(task) for task in ("gate", "ai_job", "publish")] == ["success"] * 3
-    assert run.xcom("ai_job") == "ran with 5.00 USD on the account"
+    assert run.xcom("ai_job") == "ran with 5.00 USD in the account"
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -75,19 +90,19 @@ def test_low_balance_alert(example: Any, sandbox: Sandbox, low: bool) -> None:
     assert run.state("check") == ("failed" if low else "success")
     if not AIRFLOW.startswith(("3.0", "3.1", "3.2")):  # there dag.test() runs no callbacks
         assert ("ALERT aimlbilling_low_balance_alert" in run.log) is low
-    assert ("missing 1,000 credits (0.0005 USD)" in run.log) is low
+    assert ("short by 1,000 credits (0.0005 USD)" in run.log) is low
 
 
 @pytest.mark.parametrize(("balance", "state"), [("1.20 USD", "success"), ("1.19 USD", "deferred")])
 def test_price_then_run(example: Any, sandbox: Sandbox, balance: str, state: str) -> None:
-    """200,000 tokens in are 0.50 USD, 50,000 out 0.50 USD, and a fifth more is 1.20 USD."""
+    """200,000 input tokens cost 0.50 USD, 50,000 output tokens 0.50 USD; with a margin of 20% that is 1.20 USD."""
     sandbox.set_balance(balance)
     if state == "deferred":
-        threading.Timer(3, sandbox.top_up, ["0.01 USD"]).start()
-    run = example("aimlbilling_price_then_run")
+        top_up_while_waiting(sandbox, "0.01 USD")
+    run = example("aimlbilling_price_then_run", poll_quickly=True)
     assert run.xcom("price") == "2400000 credits"
     assert [run.state(task) for task in ("gate", "summarize")] == ["success"] * 2
-    assert ("The gate waits" in run.log) is (state == "deferred")
+    assert ("Waiting: " in run.log) is (state == "deferred")
 
 
 def test_guard_mapped_jobs(example: Any, sandbox: Sandbox) -> None:
@@ -115,7 +130,7 @@ def test_report_spending(example: Any, sandbox: Sandbox) -> None:
     sandbox.spend("1 USD", "b", at=at)
     lines = example("aimlbilling_report_spending").xcom("report")
     assert lines[:2] == ["b: 1 USD in 1 requests", "a: 0.75 USD in 1 requests"]
-    assert lines[2].startswith("in all 1.75 USD")
+    assert lines[2].startswith("total 1.75 USD")
 
 
 def test_stuck_top_up(example: Any, sandbox: Sandbox) -> None:
@@ -123,25 +138,25 @@ def test_stuck_top_up(example: Any, sandbox: Sandbox) -> None:
     sandbox.spend("1 USD", at=datetime.now(timezone.utc) - timedelta(minutes=31))
     run = example("aimlbilling_stuck_top_up")
     assert (run.state("gate"), run.state("ai_job")) == ("failed", "upstream_failed")
-    assert "Look at the means of payment." in run.log
+    assert "Check the payment method." in run.log
 
 
 @pytest.mark.parametrize("rich", [True, False])
-def test_tell_the_verdict(example: Any, sandbox: Sandbox, rich: bool) -> None:
+def test_report_verdict(example: Any, sandbox: Sandbox, rich: bool) -> None:
     sandbox.set_balance("2 USD" if rich else "1 USD")
-    run = example("aimlbilling_tell_the_verdict")
+    run = example("aimlbilling_report_verdict")
     assert run.state("gate") == ("success" if rich else "skipped")
-    assert run.xcom("tell").startswith("All well: " if rich else "Short of 2000000 credits: ")
+    assert run.xcom("report").startswith("Enough: " if rich else "Short by 2000000 credits: ")
 
 
 @pytest.mark.skipif(AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2")), reason="Airflow has no retry policies before 3.3")
 @pytest.mark.parametrize(
     ("fault", "state", "calls"), [(None, "success", 1), (429, "success", 2), (401, "failed", 1), (403, "failed", 1)]
 )
-def test_retry_with_sense(example: Any, sandbox: Sandbox, fault: int | None, state: str, calls: int) -> None:
+def test_retry_policy(example: Any, sandbox: Sandbox, fault: int | None, state: str, calls: int) -> None:
     if fault:
         sandbox.fail(status=fault, retry_after=1, times=1 if fault == 429 else None)
-    run = example("aimlbilling_retry_with_sense")
+    run = example("aimlbilling_retry_policy")
     assert run.state("ai_job") == state
     assert len(sandbox.requests) == calls
     assert ("Retry policy decision" in run.log) is bool(fault)
@@ -152,23 +167,23 @@ def test_retry_with_sense(example: Any, sandbox: Sandbox, fault: int | None, sta
 def test_pause_on_low_balance(example: Any, sandbox: Sandbox) -> None:
     run = example("aimlbilling_pause_on_low_balance")
     assert run.state("pause") == "success"
-    assert variable() == "paused"
+    assert spending_variable() == "paused"
 
 
 @pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow has no asset watchers before 3")
 def test_resume_after_top_up(example: Any, sandbox: Sandbox) -> None:
     run = example("aimlbilling_resume_after_top_up")
     assert run.state("resume") == "success"
-    assert variable() == "allowed"
+    assert spending_variable() == "allowed"
 
 
-def variable() -> str:
+def spending_variable() -> str:
     from airflow.models import Variable
 
     return str(Variable.get("aimlbilling_spending"))
 
 
-def test_all_examples_are_tested_and_tell_what_to_expect() -> None:
+def test_every_example_is_tested_and_says_what_to_expect() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {name.removeprefix("aimlbilling_") for name in names} <= tested

@@ -1,4 +1,4 @@
-"""The guard stands in the same task as the spending: nothing is spent without money, and nothing lies between."""
+"""The guard checks the balance in the task that spends, so no other task can spend between check and spending."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_aimlbilling.guard import Guard, require_balance
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
-def test_in_a_dag_file_it_asks_nothing(sandbox: Sandbox) -> None:
+def test_loading_a_dag_file_sends_no_request(sandbox: Sandbox) -> None:
     assert isinstance(require_balance("1 USD"), Guard)
     assert not sandbox.requests
 
@@ -28,13 +28,13 @@ def test_in_a_dag_file_it_asks_nothing(sandbox: Sandbox) -> None:
     ],
 )
 @pytest.mark.parametrize("threshold", ['"2 USD"', "4_000_000", '"{{ params.need }}"'])
-def test_as_pre_execute_of_any_operator(
+def test_a_guard_works_as_pre_execute_of_any_operator(
     run_dag: Any, sandbox: Sandbox, balance: str, options: str, state: str, threshold: str
 ) -> None:
     sandbox.set_balance(balance)
     run = run_dag(
         f"""
-        from airflow.providers.common.compat.standard.operators import PythonOperator
+        from airflow.providers.standard.operators.python import PythonOperator
         from airflow_provider_aimlbilling.guard import require_balance
 
         PythonOperator(
@@ -48,7 +48,7 @@ def test_as_pre_execute_of_any_operator(
     assert len(sandbox.requests) == 1
 
 
-def test_a_whole_result_is_no_context(run_dag: Any, sandbox: Sandbox) -> None:
+def test_a_dictionary_as_threshold_is_not_mistaken_for_a_context(run_dag: Any, sandbox: Sandbox) -> None:
     run = run_dag(
         """
         from airflow_provider_aimlbilling.guard import require_balance
@@ -65,11 +65,11 @@ def test_a_whole_result_is_no_context(run_dag: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("threshold", ["", "'2 USD'"])
-def test_in_the_default_arguments_of_a_group(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
-    """Which Airflow copies: a threshold that was left out must still be one after that."""
+def test_a_guard_works_in_default_args_of_a_task_group(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
+    """Airflow copies default_args. A threshold that was not set must still count as not set in the copy."""
     run = run_dag(
         f"""
-        from airflow.providers.common.compat.sdk import TaskGroup
+        from airflow.sdk import TaskGroup
         from airflow_provider_aimlbilling.guard import require_balance
 
         with TaskGroup("group", prefix_group_id=False, default_args={{"pre_execute": require_balance({threshold})}}):
@@ -84,7 +84,9 @@ def test_in_the_default_arguments_of_a_group(run_dag: Any, sandbox: Sandbox, thr
     assert len(sandbox.requests) == 1
 
 
-def test_it_asks_the_account_that_it_was_told(run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guard_reads_the_account_of_its_own_connection(
+    run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Sandbox("9 USD", key="another-key-0123") as another:
         monkeypatch.setenv("AIRFLOW_CONN_ANOTHER", another.connection())
         run = run_dag(
@@ -103,7 +105,7 @@ def test_it_asks_the_account_that_it_was_told(run_dag: Any, sandbox: Sandbox, mo
 
 
 @pytest.mark.parametrize(("balance", "state"), [("2 USD", "success"), ("1 USD", "failed")])
-def test_as_a_plain_call_in_a_task(run_dag: Any, sandbox: Sandbox, balance: str, state: str) -> None:
+def test_a_guard_works_as_a_call_inside_a_task(run_dag: Any, sandbox: Sandbox, balance: str, state: str) -> None:
     sandbox.set_balance(balance)
     run = run_dag(
         """
@@ -121,7 +123,7 @@ def test_as_a_plain_call_in_a_task(run_dag: Any, sandbox: Sandbox, balance: str,
     assert ("SPENT IT" in run.log) is (state == "success")
 
 
-def test_without_a_threshold_the_account_decides(run_dag: Any, sandbox: Sandbox) -> None:
+def test_without_a_threshold_low_balance_decides(run_dag: Any, sandbox: Sandbox) -> None:
     sandbox.set_balance(9_999)
     run = run_dag(
         """
@@ -139,7 +141,7 @@ def test_without_a_threshold_the_account_decides(run_dag: Any, sandbox: Sandbox)
 
 
 @pytest.mark.parametrize("fault", [{"status": 401}, {"status": 500}, {"body": b"{}"}])
-def test_an_unknown_balance_lets_nothing_through_and_skips_nothing(run_dag: Any, sandbox: Sandbox, fault: Any) -> None:
+def test_an_unknown_balance_fails_the_task_and_never_skips_it(run_dag: Any, sandbox: Sandbox, fault: Any) -> None:
     sandbox.fail(**fault)
     run = run_dag(
         """
@@ -158,7 +160,7 @@ def test_an_unknown_balance_lets_nothing_through_and_skips_nothing(run_dag: Any,
 
 
 @pytest.mark.parametrize("threshold", ['"3 EUR"', '"{{ params.missing }}"', "\"{{ ti.xcom_pull(task_ids='x') }}\""])
-def test_a_threshold_that_is_no_sum_lets_nothing_through(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
+def test_an_invalid_threshold_fails_the_task_before_any_request(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
     run = run_dag(
         f"""
         from airflow_provider_aimlbilling.guard import require_balance
@@ -174,7 +176,7 @@ def test_a_threshold_that_is_no_sum_lets_nothing_through(run_dag: Any, sandbox: 
     assert not sandbox.requests
 
 
-def test_an_xcom_that_gave_nothing_is_not_the_account_s_own_mark(run_dag: Any, sandbox: Sandbox) -> None:
+def test_an_empty_xcom_as_threshold_does_not_fall_back_to_low_balance(run_dag: Any, sandbox: Sandbox) -> None:
     run = run_dag(
         """
         from airflow_provider_aimlbilling.guard import require_balance
@@ -191,21 +193,19 @@ def test_an_xcom_that_gave_nothing_is_not_the_account_s_own_mark(run_dag: Any, s
         """
     )
     assert run.state() == "failed"
-    assert "None is no amount of money" in run.log
+    assert "None is not an amount of money" in run.log
 
 
 @pytest.mark.parametrize(
     ("misuse", "says"),
     [
         ("pre_execute=require_balance", "pre_execute=require_balance("),
-        ("pre_execute=None, python_callable=require_balance(1)(print)", "decorates nothing"),
+        ("pre_execute=None, python_callable=require_balance(1)(print)", "is not a decorator"),
     ],
 )
-def test_a_guard_that_is_written_wrong_says_how_to_write_it(
-    run_dag: Any, sandbox: Sandbox, misuse: str, says: str
-) -> None:
+def test_a_misused_guard_says_how_to_use_it(run_dag: Any, sandbox: Sandbox, misuse: str, says: str) -> None:
     body = f"""
-        from airflow.providers.common.compat.standard.operators import PythonOperator
+        from airflow.providers.standard.operators.python import PythonOperator
         from airflow_provider_aimlbilling.guard import require_balance
 
         PythonOperator(task_id="gate", **dict({{"python_callable": print}}, {misuse}))
@@ -220,18 +220,18 @@ def test_a_guard_that_is_written_wrong_says_how_to_write_it(
     assert sandbox.requests == []
 
 
-def test_a_task_that_spent_and_was_deferred_is_let_go_on(
+def test_a_task_that_spent_before_it_deferred_resumes_without_a_check(
     run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Airflow calls pre_execute once more when it goes on; the result of what was paid for must not be lost."""
+    """Airflow calls pre_execute again when the task resumes. The result that was paid for must not be lost."""
     sandbox.set_balance("2 USD")
     monkeypatch.setenv("SANDBOX_URL", sandbox.url)
     run = run_dag(
         """
         import os, urllib.request
         from datetime import timedelta
-        from airflow.providers.common.compat.sdk import BaseOperator
-        from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+        from airflow.sdk import BaseOperator
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
         from airflow_provider_aimlbilling.guard import require_balance
 
         class Job(BaseOperator):
@@ -251,13 +251,13 @@ def test_a_task_that_spent_and_was_deferred_is_let_go_on(
     assert len([request for request in sandbox.requests if request.method == "GET"]) == 1
 
 
-def test_a_plain_call_checks_also_in_a_task_that_was_deferred(run_dag: Any, sandbox: Sandbox) -> None:
-    """One that waits first and spends when it goes on must not spend unchecked."""
+def test_a_call_inside_a_task_also_checks_after_the_task_was_deferred(run_dag: Any, sandbox: Sandbox) -> None:
+    """A task that waits first and spends after it resumes must not spend unchecked."""
     run = run_dag(
         """
         from datetime import timedelta
-        from airflow.providers.common.compat.sdk import BaseOperator
-        from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+        from airflow.sdk import BaseOperator
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
         from airflow_provider_aimlbilling.guard import require_balance
 
         class Job(BaseOperator):
@@ -275,19 +275,25 @@ def test_a_plain_call_checks_also_in_a_task_that_was_deferred(run_dag: Any, sand
     assert "SPENT IT" not in run.log
 
 
-def test_in_a_process_of_the_task_s_own_making_it_does_not_pass_unseen(sandbox: Sandbox) -> None:
+def test_a_guard_in_a_subprocess_of_a_task_fails_instead_of_passing_unchecked(sandbox: Sandbox) -> None:
     code = "from airflow_provider_aimlbilling.guard import require_balance; require_balance('1 USD'); print('SPENT IT')"
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CTX")}
-    for mark, passes in (({"AIRFLOW_CTX_TASK_ID": "job"}, False), ({}, True)):
-        run = subprocess.run([sys.executable, "-c", code], check=False, env=env | mark, capture_output=True, text=True)
-        assert ("SPENT IT" in run.stdout) is passes, run.stderr
-        assert passes or "give it to the task as pre_execute=" in run.stderr
+    processes = {
+        passes: subprocess.Popen(
+            [sys.executable, "-c", code], env=env | mark, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for mark, passes in (({"AIRFLOW_CTX_TASK_ID": "job"}, False), ({}, True))
+    }
+    for passes, process in processes.items():
+        out, err = process.communicate()
+        assert ("SPENT IT" in out) is passes, err
+        assert passes or "pass it to the task as pre_execute=" in err
 
 
-def test_on_a_mapped_task_it_is_a_circuit_breaker(
+def test_a_guard_on_a_mapped_task_skips_the_jobs_that_the_balance_does_not_cover(
     run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Money for four of ten, each of which spends 1 USD at once: the other six are held."""
+    """The balance covers four of ten jobs that spend 1 USD each as soon as they start: six are skipped."""
     sandbox.set_balance("4.50 USD")
     monkeypatch.setenv("SANDBOX_URL", sandbox.url)
     run = run_dag(

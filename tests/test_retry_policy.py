@@ -1,4 +1,4 @@
-"""The retry policy reads real errors of real clients, and whatever else an exception may be, without harm."""
+"""The retry policy reads the errors of real HTTP clients, and survives any exception that it cannot read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http import HTTPStatus
-from importlib.metadata import version
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,10 @@ from typing import Any
 import httpx
 import pytest
 import requests
-from conftest import KEY
+from support import AIRFLOW, KEY
 
+from airflow_provider_aimlbilling import compat
+from airflow_provider_aimlbilling.compat import AirflowException
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
     AimlBillingConnectionError,
@@ -38,8 +39,8 @@ from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 MODULE = "airflow_provider_aimlbilling.retry_policy"
-OLD = version("apache-airflow").startswith(("2.", "3.0.", "3.1.", "3.2."))
-PROMPT = "a prompt that nobody else shall read"
+OLD = AIRFLOW.startswith(("2.", "3.0.", "3.1.", "3.2."))
+PROMPT = "a prompt that must not be logged"
 CREDITS, FUNDS = "You've run out of credits.", "Your account has run out of funds, top it up"
 NO_ROUTE = "This key may not use the route"
 
@@ -51,7 +52,7 @@ def policy() -> Any:
     return importlib.import_module(MODULE).AimlApiRetryPolicy()
 
 
-def ask(policy: Any, exception: BaseException) -> tuple[str, float | None]:
+def evaluate(policy: Any, exception: BaseException) -> tuple[str, float | None]:
     decision = policy.evaluate(exception=exception, try_number=1, max_tries=3, context=None)
     return decision.action.value, decision.retry_delay and decision.retry_delay.total_seconds()
 
@@ -59,7 +60,7 @@ def ask(policy: Any, exception: BaseException) -> tuple[str, float | None]:
 FAIL, RETRY, DEFAULT = ("fail", None), ("retry", None), ("default", None)
 
 
-# Each client, made to fail as its users see it.
+# Each function makes one client fail the way its users see it.
 def by_requests(url: str) -> None:
     requests.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=5).raise_for_status()
 
@@ -73,9 +74,7 @@ def by_urllib(url: str) -> None:
 
 
 def by_http_hook(url: str) -> None:
-    """As HttpHook.check_response() does it."""
-    from airflow.providers.common.compat.sdk import AirflowException
-
+    """Raise what HttpHook.check_response() raises."""
     response = requests.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
     try:
         response.raise_for_status()
@@ -84,7 +83,7 @@ def by_http_hook(url: str) -> None:
 
 
 class LikeOpenAI(Exception):  # noqa: N818
-    """The attributes of openai.APIStatusError, where the client is not installed."""
+    """Has the attributes of openai.APIStatusError, for environments without openai."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.body = response.json()
@@ -110,29 +109,28 @@ each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: clie
 
 def failed(client: Callable[[str], None], sandbox: Sandbox, **fault: Any) -> Exception:
     sandbox.fail(**fault)
-    with pytest.raises(Exception) as caught:  # each client has its own
+    with pytest.raises(Exception) as caught:  # each client raises its own type
         client(f"{sandbox.url}/v1")
     return caught.value
 
 
-def linked(*chain: BaseException) -> BaseException:
-    """Link exceptions as if each had been raised while the next was handled."""
+def chain_errors(*chain: BaseException) -> BaseException:
+    """Link exceptions as if each one had been raised while the next one was handled."""
     for place, inner in enumerate(chain[1:]):
         chain[place].__context__ = inner
     return chain[0]
 
 
-def said(status: object = None, **attributes: Any) -> Exception:
-    """Make an exception that carries a response, as no client in particular."""
+def error_with_response(status: object = None, **attributes: Any) -> Exception:
+    """Return an exception that carries a response and belongs to no particular client."""
     error = RuntimeError("the call failed")
     error.response = SimpleNamespace(status_code=status, **attributes)  # type: ignore[attr-defined]
     return error
 
 
-def test_on_an_older_airflow_the_import_says_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.providers.common.compat import sdk
-
-    monkeypatch.delitem(sdk._IMPORT_MAP, "RetryPolicy", raising=False)
+def test_on_an_older_airflow_the_import_error_names_the_version_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(vars(compat), "RetryPolicy", raising=False)
+    monkeypatch.setitem(compat._MODULES, "RetryPolicy", ())
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     with pytest.raises(ImportError, match=r"needs Airflow 3\.3"):
         importlib.import_module(MODULE)
@@ -156,86 +154,91 @@ def test_on_an_older_airflow_the_import_says_what_is_needed(monkeypatch: pytest.
         (422, CREDITS, DEFAULT),
     ],
 )
-def test_the_status_decides(
+def test_the_status_and_the_message_decide(
     policy: Any, sandbox: Sandbox, client: Any, status: int, message: str | None, expected: Any
 ) -> None:
-    assert ask(policy, failed(client, sandbox, status=status, message=message)) == expected
+    assert evaluate(policy, failed(client, sandbox, status=status, message=message)) == expected
 
 
-@pytest.mark.parametrize("client", [client for client in CLIENTS if client is not by_urllib])  # it has no body to see
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client is not by_urllib])  # its error has no body
 @pytest.mark.parametrize(
-    ("message", "advice"), [(CREDITS, "top it up"), (FUNDS, "top it up"), (NO_ROUTE, "look at the key")]
+    ("message", "advice"), [(CREDITS, "top it up"), (FUNDS, "top it up"), (NO_ROUTE, "check the key")]
 )
-def test_a_403_says_what_to_mend(policy: Any, sandbox: Sandbox, client: Any, message: str, advice: str) -> None:
+def test_the_reason_for_a_403_says_what_to_fix(
+    policy: Any, sandbox: Sandbox, client: Any, message: str, advice: str
+) -> None:
     reason = policy.evaluate(failed(client, sandbox, status=403, message=message), 1, 3).reason
     assert advice in reason
 
 
 @each_client
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_retry_after_is_kept(policy: Any, sandbox: Sandbox, client: Any, status: int) -> None:
-    assert ask(policy, failed(client, sandbox, status=status, retry_after=17)) == ("retry", 17)
+def test_retry_after_sets_the_delay(policy: Any, sandbox: Sandbox, client: Any, status: int) -> None:
+    assert evaluate(policy, failed(client, sandbox, status=status, retry_after=17)) == ("retry", 17)
 
 
 def test_retry_after_may_be_a_date(policy: Any, sandbox: Sandbox) -> None:
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=100), usegmt=True)
-    action, seconds = ask(policy, failed(by_requests, sandbox, status=429, retry_after=date))
+    action, seconds = evaluate(policy, failed(by_requests, sandbox, status=429, retry_after=date))
     assert action == "retry"
     assert seconds == pytest.approx(100, abs=3)
 
 
-@pytest.mark.parametrize("told", ["3601", "9" * 30, "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_an_hour_is_the_longest_delay(policy: Any, sandbox: Sandbox, told: str) -> None:
-    assert ask(policy, failed(by_requests, sandbox, status=503, retry_after=told)) == ("retry", 3600)
+@pytest.mark.parametrize("header", ["3601", "9" * 30, "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_the_delay_is_one_hour_at_most(policy: Any, sandbox: Sandbox, header: str) -> None:
+    assert evaluate(policy, failed(by_requests, sandbox, status=503, retry_after=header)) == ("retry", 3600)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "header",
     [
         *("", "0", "-5", "soon", "nan", "inf", "1e3", "5, 10", "9" * 5000, "١٢", None, b"7"),
         *("Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 99 Foo 2026 99:99:99 GMT", "Fri, 01 Jan 99999999999 00:00:00 GMT"),
     ],
 )
-def test_a_header_that_tells_no_delay_leaves_the_task_its_own(policy: Any, told: Any) -> None:
-    assert ask(policy, said(429, headers={"Retry-After": told})) == RETRY
+def test_an_unreadable_retry_after_leaves_the_task_its_own_delay(policy: Any, header: Any) -> None:
+    assert evaluate(policy, error_with_response(429, headers={"Retry-After": header})) == RETRY
 
 
 @pytest.mark.parametrize("headers", [None, "Retry-After: 5", 5, ["retry-after", 5], {5: 5}])
-def test_headers_that_are_none_leave_the_task_its_own(policy: Any, headers: Any) -> None:
-    assert ask(policy, said(429, headers=headers)) == RETRY
+def test_unreadable_headers_leave_the_task_its_own_delay(policy: Any, headers: Any) -> None:
+    assert evaluate(policy, error_with_response(429, headers=headers)) == RETRY
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
-def test_the_case_of_a_header_does_not_matter(policy: Any, name: str) -> None:
-    assert ask(policy, said(429, headers={name: "5"})) == ("retry", 5)
+def test_header_names_are_case_insensitive(policy: Any, name: str) -> None:
+    assert evaluate(policy, error_with_response(429, headers={name: "5"})) == ("retry", 5)
 
 
 @pytest.mark.parametrize("client", [by_requests, by_http_hook])
-def test_an_error_that_was_wrapped_is_found(policy: Any, sandbox: Sandbox, client: Any) -> None:
+def test_the_cause_of_an_error_is_read(policy: Any, sandbox: Sandbox, client: Any) -> None:
     with pytest.raises(RuntimeError) as caught:
         raise RuntimeError("the job failed") from failed(client, sandbox, status=429, retry_after=9)
-    assert ask(policy, caught.value) == ("retry", 9)
+    assert evaluate(policy, caught.value) == ("retry", 9)
 
 
-def test_an_error_that_was_hidden_is_found(policy: Any, sandbox: Sandbox) -> None:
+def test_the_suppressed_context_of_an_error_is_read(policy: Any, sandbox: Sandbox) -> None:
     def job() -> None:
         try:
             raise failed(by_requests, sandbox, status=401)
         except requests.HTTPError:
-            raise RuntimeError("the job failed, and no text of others is shown") from None
+            raise RuntimeError("the job failed") from None
 
     with pytest.raises(RuntimeError) as caught:
         job()
-    assert ask(policy, caught.value) == FAIL
+    assert evaluate(policy, caught.value) == FAIL
 
 
-def test_the_last_error_decides(policy: Any) -> None:
-    assert ask(policy, linked(RuntimeError(), said(503), said(401))) == RETRY
-    assert ask(policy, linked(said(404), said(401))) == DEFAULT
+def test_the_first_error_in_the_chain_with_a_status_decides(policy: Any) -> None:
+    assert evaluate(policy, chain_errors(RuntimeError(), error_with_response(503), error_with_response(401))) == RETRY
+    assert evaluate(policy, chain_errors(error_with_response(404), error_with_response(401))) == DEFAULT
 
 
-def test_the_delay_is_of_the_error_that_decides(policy: Any) -> None:
-    assert ask(policy, linked(said(429), said(503, headers={"Retry-After": "5"}))) == RETRY
+def test_the_delay_comes_from_the_error_that_decides(policy: Any) -> None:
+    assert (
+        evaluate(policy, chain_errors(error_with_response(429), error_with_response(503, headers={"Retry-After": "5"})))
+        == RETRY
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,11 +255,9 @@ def test_the_delay_is_of_the_error_that_decides(policy: Any) -> None:
         ("", DEFAULT),
     ],
 )
-def test_a_status_in_the_text_counts_in_errors_of_airflow(policy: Any, text: str, expected: Any) -> None:
-    from airflow.providers.common.compat.sdk import AirflowException
-
-    assert ask(policy, AirflowException(text)) == expected
-    assert ask(policy, ValueError(text)) == DEFAULT
+def test_a_status_in_the_text_counts_only_in_airflow_exceptions(policy: Any, text: str, expected: Any) -> None:
+    assert evaluate(policy, AirflowException(text)) == expected
+    assert evaluate(policy, ValueError(text)) == DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -277,47 +278,47 @@ def test_a_status_in_the_text_counts_in_errors_of_airflow(policy: Any, text: str
     ],
     ids=repr,
 )
-def test_errors_of_this_provider(policy: Any, error: Exception, expected: Any) -> None:
-    assert ask(policy, error) == expected
-    assert ask(policy, linked(RuntimeError(), error)) == expected
+def test_each_error_of_this_provider_has_its_decision(policy: Any, error: Exception, expected: Any) -> None:
+    assert evaluate(policy, error) == expected
+    assert evaluate(policy, chain_errors(RuntimeError(), error)) == expected
 
 
 @pytest.mark.parametrize(("status", "expected"), [(403, FAIL), (401, FAIL), (503, ("retry", 40)), (404, FAIL)])
-def test_errors_of_the_hook(policy: Any, sandbox: Sandbox, status: int, expected: Any) -> None:
+def test_errors_raised_by_the_hook_are_understood(policy: Any, sandbox: Sandbox, status: int, expected: Any) -> None:
     sandbox.fail(status=status, retry_after=40)
     with pytest.raises(AimlBillingError) as caught:
         AimlBillingHook(retries=0).get_balance()
-    assert ask(policy, caught.value) == expected
+    assert evaluate(policy, caught.value) == expected
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("out of credits"), KeyboardInterrupt(), SystemExit(401), requests.ConnectTimeout(), OSError()]
 )
-def test_all_else_is_left_to_the_task(policy: Any, error: BaseException) -> None:
-    assert ask(policy, error) == DEFAULT
+def test_other_errors_are_left_to_the_settings_of_the_task(policy: Any, error: BaseException) -> None:
+    assert evaluate(policy, error) == DEFAULT
 
 
 @pytest.mark.parametrize("status", [True, False, "401", 401.0, None, b"401", [401]])
-def test_only_a_whole_number_is_a_status(policy: Any, status: Any) -> None:
-    error = said(status)
+def test_only_an_integer_is_a_status(policy: Any, status: Any) -> None:
+    error = error_with_response(status)
     error.status_code = error.status = status  # type: ignore[attr-defined]
-    assert ask(policy, error) == DEFAULT
+    assert evaluate(policy, error) == DEFAULT
     error.response.status = 401  # type: ignore[attr-defined]
-    assert ask(policy, error) == FAIL
+    assert evaluate(policy, error) == FAIL
 
 
 @pytest.mark.parametrize("holder", ["the exception", "the response"])
 @pytest.mark.parametrize("name", ["status_code", "status"])
-def test_where_a_status_is_looked_for(policy: Any, holder: str, name: str) -> None:
-    error: Any = said()
+def test_a_status_is_found_on_the_exception_and_on_its_response(policy: Any, holder: str, name: str) -> None:
+    error: Any = error_with_response()
     setattr(error if holder == "the exception" else error.response, name, HTTPStatus.UNAUTHORIZED)
-    assert ask(policy, error) == FAIL
+    assert evaluate(policy, error) == FAIL
 
 
 @pytest.mark.parametrize("place", ["body", "message", "response"])
 @pytest.mark.parametrize("text", ["You have RUN OUT OF FUNDS", "run out of credits"])
-def test_where_a_message_is_looked_for(policy: Any, place: str, text: str) -> None:
-    error: Any = said(403)
+def test_a_message_is_found_on_the_exception_and_on_its_response(policy: Any, place: str, text: str) -> None:
+    error: Any = error_with_response(403)
     if place == "response":
         error.response.text = text
     else:
@@ -325,18 +326,18 @@ def test_where_a_message_is_looked_for(policy: Any, place: str, text: str) -> No
     assert "top it up" in policy.evaluate(error, 1, 3).reason
 
 
-def test_an_answer_that_was_not_read_stays_unread(policy: Any, sandbox: Sandbox) -> None:
-    """To read it now could take as long as the server likes, and nothing would end it."""
+def test_an_unread_response_stays_unread(policy: Any, sandbox: Sandbox) -> None:
+    """Reading it now could block for as long as the server likes."""
     sandbox.fail(status=403, body=b"x" * 100, drip=0.1)
     with requests.get(f"{sandbox.url}/v1", stream=True, timeout=5) as response:
         with pytest.raises(requests.HTTPError) as caught:
             response.raise_for_status()
-        assert ask(policy, caught.value) == FAIL
+        assert evaluate(policy, caught.value) == FAIL
         assert response._content is False  # type: ignore[attr-defined]
 
 
 class Hostile(Exception):  # noqa: N818
-    """Whatever it is asked for breaks."""
+    """Raises on any access."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(KEY)
@@ -346,7 +347,7 @@ class Hostile(Exception):  # noqa: N818
 
 
 class Broken:
-    """A part of an exception that breaks when it is looked at."""
+    """Part of an exception that raises on any access."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -363,31 +364,31 @@ class Broken:
         raise RuntimeError(KEY)
 
 
-def test_an_exception_that_breaks_when_it_is_read_changes_nothing(policy: Any) -> None:
-    assert ask(policy, Hostile()) == DEFAULT
+def test_an_exception_that_raises_when_read_is_left_to_the_task(policy: Any) -> None:
+    assert evaluate(policy, Hostile()) == DEFAULT
 
 
 @pytest.mark.parametrize(("status", "expected"), [(401, FAIL), (403, FAIL), (429, RETRY), (503, RETRY), (404, DEFAULT)])
-def test_what_is_broken_does_not_hide_the_status(policy: Any, status: int, expected: Any) -> None:
-    error: Any = said(status, headers={"Retry-After": Broken()}, text=Broken())
+def test_broken_attributes_do_not_hide_the_status(policy: Any, status: int, expected: Any) -> None:
+    error: Any = error_with_response(status, headers={"Retry-After": Broken()}, text=Broken())
     error.status_code = error.status = error.body = error.message = Broken()
-    assert ask(policy, error) == expected
+    assert evaluate(policy, error) == expected
 
 
-def test_a_chain_that_runs_in_a_circle_ends(policy: Any) -> None:
+def test_a_circular_chain_ends(policy: Any) -> None:
     first, second = ValueError(), KeyError()
     first.__context__, second.__cause__ = second, first
-    assert ask(policy, first) == DEFAULT
+    assert evaluate(policy, first) == DEFAULT
 
 
-def test_a_chain_is_followed_only_so_far(policy: Any) -> None:
-    assert ask(policy, linked(*(ValueError() for _ in range(10)), said(401))) == FAIL
-    assert ask(policy, linked(*(ValueError() for _ in range(100_000)), said(401))) == DEFAULT
+def test_a_long_chain_is_followed_up_to_a_limit(policy: Any) -> None:
+    assert evaluate(policy, chain_errors(*(ValueError() for _ in range(10)), error_with_response(401))) == FAIL
+    assert evaluate(policy, chain_errors(*(ValueError() for _ in range(100_000)), error_with_response(401))) == DEFAULT
 
 
 @each_client
 @pytest.mark.parametrize("status", [401, 402, 403, 429, 503])
-def test_no_text_of_others_gets_out(
+def test_the_decision_never_repeats_text_from_the_response(
     policy: Any, sandbox: Sandbox, caplog: pytest.LogCaptureFixture, client: Any, status: int
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -401,30 +402,48 @@ def test_no_text_of_others_gets_out(
     assert not caplog.records
 
 
-def test_another_policy_can_follow(policy: Any) -> None:
-    from airflow.providers.common.compat.sdk import ChainRetryPolicy, ExceptionRetryPolicy, RetryAction, RetryRule
+def test_another_policy_can_be_chained_after_it(policy: Any) -> None:
+    from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
     rule = RetryRule(exception=Exception, action=RetryAction.RETRY, retry_delay=timedelta(seconds=8))
-    chained = ChainRetryPolicy([policy, ExceptionRetryPolicy(rules=[rule])])
-    assert ask(chained, said(401)) == FAIL
-    assert ask(chained, said(404)) == ("retry", 8)
+    chained = chain_policies(policy, ExceptionRetryPolicy(rules=[rule]))
+    assert evaluate(chained, error_with_response(401)) == FAIL
+    assert evaluate(chained, error_with_response(404)) == ("retry", 8)
 
 
-def test_what_serialize_gives_makes_the_policy_anew(policy: Any) -> None:
-    again = type(policy).deserialize(json.loads(json.dumps(policy.serialize())))
-    assert type(again) is type(policy)
-    assert ask(again, said(401)) == FAIL
+def chain_policies(*policies: Any) -> Any:
+    """Return common-compat's ChainRetryPolicy, or a policy that does the same where common-compat is too old."""
+    try:
+        from airflow.providers.common.compat.sdk import ChainRetryPolicy
+    except ImportError:
+
+        class ChainRetryPolicy(compat.RetryPolicy):  # type: ignore[no-redef]
+            def __init__(self, policies: Any) -> None:
+                self.policies = policies
+
+            def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+                decisions = (policy.evaluate(*args, **kwargs) for policy in self.policies)
+                no_decision = compat.RetryDecision.default()
+                return next((each for each in decisions if each.action is not no_decision.action), no_decision)
+
+    return ChainRetryPolicy(list(policies))
+
+
+def test_a_serialized_policy_can_be_restored(policy: Any) -> None:
+    restored = type(policy).deserialize(json.loads(json.dumps(policy.serialize())))
+    assert type(restored) is type(policy)
+    assert evaluate(restored, error_with_response(401)) == FAIL
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))])
-def test_a_copy_decides_the_same(policy: Any, copied: Any) -> None:
-    assert ask(copied(policy), said(401)) == FAIL
+def test_a_copy_decides_like_the_original(policy: Any, copied: Any) -> None:
+    assert evaluate(copied(policy), error_with_response(401)) == FAIL
 
 
 @pytest.mark.parametrize("given", ["task", "operator", "mapped", "default_args"])
-def test_a_dag_with_it_serializes(policy: Any, given: str) -> None:
-    """What the scheduler gets is that there is a policy; the worker has the DAG's file for the rest."""
-    from airflow.providers.common.compat.sdk import DAG, BaseOperator, task
+def test_a_dag_with_the_policy_serializes_the_same_each_time(policy: Any, given: str) -> None:
+    """The scheduler only learns that there is a policy. The worker reads the rest from the DAG file."""
+    from airflow.sdk import DAG, BaseOperator, task
     from airflow.serialization.serialized_objects import DagSerialization
 
     def job(word: str = "") -> None: ...
@@ -443,7 +462,7 @@ def test_a_dag_with_it_serializes(policy: Any, given: str) -> None:
 
     dumped = dump()
     assert DagSerialization.from_dict(json.loads(dumped)).get_task("job").has_retry_policy is True
-    assert "0x" not in dumped, "no address in memory, which would make each parsing a new version of the DAG"
+    assert "0x" not in dumped, "a memory address would make a new DAG version at each parse"
     assert dumped == dump()
 
 
@@ -470,14 +489,14 @@ def run_job(policy: Any, run_dag: Any, sandbox: Sandbox) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(("policy_", "tries"), [("AimlApiRetryPolicy()", 1), ("None", 3)])
-def test_in_a_run_a_refused_key_ends_the_retries(run_job: Any, sandbox: Sandbox, policy_: str, tries: int) -> None:
+def test_in_a_run_a_refused_key_stops_the_retries(run_job: Any, sandbox: Sandbox, policy_: str, tries: int) -> None:
     sandbox.fail(status=401)
     run = run_job(retries=2, policy=policy_)
     assert run.state() == "failed"
     assert len(sandbox.requests) == tries
 
 
-def test_in_a_run_retry_after_takes_the_place_of_the_retry_delay(run_job: Any, sandbox: Sandbox) -> None:
+def test_in_a_run_retry_after_replaces_the_retry_delay(run_job: Any, sandbox: Sandbox) -> None:
     sandbox.fail(status=429, retry_after=2, times=1)
     run = run_job(retries=1, delay=3600)
     assert run.state() == "success"
@@ -485,13 +504,13 @@ def test_in_a_run_retry_after_takes_the_place_of_the_retry_delay(run_job: Any, s
     assert 1.9 <= second - first < 60
 
 
-def test_in_a_run_retries_are_the_most_that_is_tried(run_job: Any, sandbox: Sandbox) -> None:
+def test_in_a_run_the_policy_never_exceeds_the_retries_of_the_task(run_job: Any, sandbox: Sandbox) -> None:
     sandbox.fail(status=503)
     assert run_job(retries=1).state() == "failed"
     assert len(sandbox.requests) == 2
 
 
-def test_in_a_run_the_log_says_why(run_job: Any, sandbox: Sandbox) -> None:
+def test_in_a_run_the_log_gives_the_reason(run_job: Any, sandbox: Sandbox) -> None:
     sandbox.fail(status=403, message=f"{CREDITS} {PROMPT}")
     run = run_job(retries=1)
     assert "HTTP 403: the account is out of credits: top it up" in run.log

@@ -1,4 +1,4 @@
-"""The report of what was spent: of the run's own time by default, exact, and honest about what may be missing."""
+"""GetUsageOperator: by default the run's own data interval, exact, and honest about what may be missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from conftest import AIRFLOW, KEY
+from support import AIRFLOW_3, KEY
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
@@ -21,11 +21,11 @@ def report(run_dag: Any, arguments: str, options: str = "", **test_arguments: An
     return run_dag(f"{HEAD}    GetUsageOperator(task_id='gate', {arguments})", options, **test_arguments)
 
 
-def test_a_time_is_reported_by_model(run_dag: Any, sandbox: Sandbox) -> None:
+def test_the_usage_of_a_window_is_reported_by_model(run_dag: Any, sandbox: Sandbox) -> None:
     sandbox.set_balance("50 USD")
     start, end = NOW - timedelta(hours=9), NOW - timedelta(hours=2)
-    for at, usd, model in ((8, "1.25 USD", "a"), (7, "0.0000005 USD", "b"), (3, "3 USD", "b"), (1, "7 USD", "a")):
-        sandbox.spend(usd, model, at=NOW - timedelta(hours=at))
+    for hours, usd, model in ((8, "1.25 USD", "a"), (7, "0.0000005 USD", "b"), (3, "3 USD", "b"), (1, "7 USD", "a")):
+        sandbox.spend(usd, model, at=NOW - timedelta(hours=hours))
     run = report(run_dag, f"start='{start.isoformat()}', end='{end.isoformat()}'")
     assert run.xcom() == {
         "start": start.isoformat(timespec="milliseconds"),
@@ -43,7 +43,7 @@ def test_a_time_is_reported_by_model(run_dag: Any, sandbox: Sandbox) -> None:
     assert KEY not in run.log
 
 
-def test_it_asks_for_the_account_that_it_was_told(
+def test_the_connection_id_is_templated_and_selects_the_account(
     run_dag: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Sandbox("9 USD", key="another-key-0123") as another:
@@ -54,55 +54,59 @@ def test_it_asks_for_the_account_that_it_was_told(
         assert (len(another.requests), len(sandbox.requests)) == (1, 0)
 
 
-def test_by_default_it_is_the_data_interval_of_the_run(run_dag: Any, sandbox: Sandbox) -> None:
+def test_the_default_window_is_the_run_s_data_interval(run_dag: Any, sandbox: Sandbox) -> None:
     day = datetime(2026, 11, 1, tzinfo=timezone.utc)
     sandbox.set_balance("50 USD")
     for hours, model in ((-1, "before"), (1, "in"), (23, "in"), (25, "after")):
         sandbox.spend("1 USD", model, at=day + timedelta(hours=hours))
-    # A run by hand gets the interval that ended last.
-    date = {"execution_date" if AIRFLOW.startswith("2.") else "logical_date": day + timedelta(days=1)}
+    # A manual run gets the latest interval that has ended.
+    date = {"logical_date" if AIRFLOW_3 else "execution_date": day + timedelta(days=1)}
     daily = "__import__('airflow.timetables.interval').timetables.interval.CronDataIntervalTimetable('@daily', 'UTC')"
     run = run_dag(f"{HEAD}    GetUsageOperator(task_id='gate')", schedule=daily, **date)
-    found = run.xcom()
-    assert [(part["model"], part["spend_usd"]) for part in found["models"]] == [("in", "2")]
-    assert (found["start"][:10], found["end"][:10]) == ("2026-11-01", "2026-11-02")
+    usage = run.xcom()
+    assert [(part["model"], part["spend_usd"]) for part in usage["models"]] == [("in", "2")]
+    assert (usage["start"][:10], usage["end"][:10]) == ("2026-11-01", "2026-11-02")
 
 
-@pytest.mark.parametrize(("ago", "incomplete"), [(0, True), (59, True), (61, False)])
-def test_it_says_when_charges_may_still_be_missing(run_dag: Any, sandbox: Sandbox, ago: int, incomplete: bool) -> None:
-    end = datetime.now(timezone.utc) - timedelta(minutes=ago)
+@pytest.mark.parametrize(("minutes_ago", "incomplete"), [(0, True), (59, True), (61, False)])
+def test_a_window_that_ended_within_the_last_hour_may_be_incomplete(
+    run_dag: Any, sandbox: Sandbox, minutes_ago: int, incomplete: bool
+) -> None:
+    end = datetime.now(timezone.utc) - timedelta(minutes=minutes_ago)
     run = report(run_dag, f"start='2026-11-01', end='{end.isoformat()}'")
     assert run.xcom()["may_be_incomplete"] is incomplete
-    assert ("may still be missing" in run.log) is incomplete
+    assert ("latest charges may be missing" in run.log) is incomplete
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        ("start='2026-11-02', end='2026-11-01'", "lies before its start"),
-        ("start='2126-11-02', end='2126-11-03'", "has not begun"),
+        ("start='2026-11-02', end='2026-11-01'", "is before its start"),
+        ("start='2126-11-02', end='2126-11-03'", "starts in the future"),
         ("start='2026-11-01', end='2026-11-01'", "is empty"),
-        ("start='yesterday', end='2026-11-01'", "which is no time"),
-        ("start='', end='2026-11-01'", "which is no time"),
-        ("start=5, end='2026-11-01'", "which is no time"),
+        ("start='yesterday', end='2026-11-01'", "which is not a time"),
+        ("start='', end='2026-11-01'", "which is not a time"),
+        ("start=5, end='2026-11-01'", "which is not a time"),
     ],
 )
-def test_a_time_that_is_none_is_refused(run_dag: Any, sandbox: Sandbox, arguments: str, says: str) -> None:
+def test_an_invalid_window_fails_before_any_request(
+    run_dag: Any, sandbox: Sandbox, arguments: str, message: str
+) -> None:
     run = report(run_dag, arguments)
     assert run.state() == "failed"
-    assert says in run.log
+    assert message in run.log
     assert not sandbox.requests
 
 
-def test_a_run_without_a_data_interval_says_what_to_set(run_dag: Any, sandbox: Sandbox) -> None:
-    """Never a report of nothing spent in no time."""
+def test_a_run_without_a_data_interval_fails_and_names_the_parameters_to_set(run_dag: Any, sandbox: Sandbox) -> None:
+    """It must never report that nothing was spent in an empty window."""
     run = report(run_dag, "")
     assert run.state() == "failed"
     assert "Set start and end" in run.log
     assert not sandbox.requests
 
 
-def test_an_xcom_that_gave_nothing_is_not_the_data_interval(run_dag: Any, sandbox: Sandbox) -> None:
+def test_an_empty_xcom_does_not_fall_back_to_the_data_interval(run_dag: Any, sandbox: Sandbox) -> None:
     run = run_dag(
         """
         from airflow_provider_aimlbilling.operators.usage import GetUsageOperator
@@ -115,10 +119,10 @@ def test_an_xcom_that_gave_nothing_is_not_the_data_interval(run_dag: Any, sandbo
         """
     )
     assert run.state() == "failed"
-    assert "start is 'None', which is no time" in run.log
+    assert "start is 'None', which is not a time" in run.log
     assert not sandbox.requests
 
 
-def test_times_are_templates(run_dag: Any, sandbox: Sandbox) -> None:
+def test_start_and_end_are_templated(run_dag: Any, sandbox: Sandbox) -> None:
     run = report(run_dag, "start='{{ params.since }}', end='2026-11-02T00:00:00Z', params={'since': '2026-11-01'}")
     assert run.xcom()["start"] == "2026-11-01T00:00:00.000+00:00"

@@ -1,0 +1,158 @@
+"""Responses: documented bodies become values, and no other body becomes a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from endpoints import BODIES, CALLS, HOUR, NOW
+from support import KEY
+
+from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
+    AimlBillingError,
+    AimlBillingKeyDisabledError,
+    AimlBillingUnavailable,
+    InsufficientBalanceError,
+)
+from airflow_provider_aimlbilling.money.balance import TopUp
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+
+@pytest.fixture
+def v2(settings: Settings) -> AimlBillingClient:
+    return AimlBillingClient(replace(settings, api_version="v2"), retries=0)
+
+
+def test_v1_reports_all_documented_fields(client: AimlBillingClient) -> None:
+    balance = client.get_balance()
+    assert (balance.balance, balance.balance_usd) == (5_000_000, Decimal("2.5"))
+    assert (balance.low_balance, balance.low_balance_threshold) == (False, 10_000)
+    assert (balance.auto_debit_status, balance.status) == ("disabled", "current")
+    assert balance.status_explanation
+    assert balance.last_updated
+
+
+def test_v2_reports_the_same_balance_in_usd(sandbox: Sandbox, v2: AimlBillingClient) -> None:
+    sandbox.set_balance(551_564_495)
+    balance = v2.get_balance()
+    assert sandbox.requests[0].path == "/v2/billing"
+    assert (balance.balance, balance.balance_usd) == (551_564_495, Decimal("275.7822475"))
+    assert balance.low_balance is None
+    assert balance.low_balance_threshold is None
+
+
+V2_BODIES = {
+    "without current_balance": b'{"currency": "USD"}',
+    "without currency": b'{"current_balance": 5}',
+    "another currency": b'{"current_balance": 5, "currency": "EUR"}',
+    "text": b'{"current_balance": "5", "currency": "USD"}',
+    "true": b'{"current_balance": true, "currency": "USD"}',
+    "null": b'{"current_balance": null, "currency": "USD"}',
+    "NaN": b'{"current_balance": NaN, "currency": "USD"}',
+    "implausibly large": b'{"current_balance": 1e15, "currency": "USD"}',
+}
+
+
+@pytest.mark.parametrize("row", V2_BODIES)
+def test_a_v2_body_that_is_not_as_documented_is_refused(sandbox: Sandbox, v2: AimlBillingClient, row: str) -> None:
+    sandbox.fail(body=V2_BODIES[row])
+    with pytest.raises(AimlBillingContractError, match="api_version"):
+        v2.get_balance()
+
+
+def test_a_negative_v2_balance_means_overdrawn(sandbox: Sandbox, v2: AimlBillingClient) -> None:
+    sandbox.fail(body=b'{"current_balance": -0.01, "currency": "USD"}')
+    with pytest.raises(InsufficientBalanceError, match=r"overdrawn by 20,000 credits \(0\.01 USD\): top it up"):
+        v2.get_balance()
+
+
+def test_the_auto_top_up_is_read_and_personal_data_is_not(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    sandbox.set_auto_top_up("5 USD", "20 USD")
+    assert client.get_top_up() == TopUp(True, 10_000_000, 40_000_000)
+    sandbox.account.auto_top_up = None
+    assert client.get_top_up() == TopUp(is_enabled=False)
+    sandbox.fail(
+        body=b'{"email": "user@example.com", "user_id": 111, "autotopup_settings": {"is_enabled": "user@example.com"}}'
+    )
+    with pytest.raises(AimlBillingContractError) as caught:
+        client.get_top_up()
+    assert "user@example.com" not in str(caught.value)
+
+
+def test_the_long_tail_of_a_binary_sum_is_kept(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    sandbox.fail(body=json.dumps(BODIES["/v2/usage"] | {"spend": 0.00001 + 0.00002}).encode())
+    assert client.get_usage(start=NOW - HOUR, end=NOW).total.amount.usd == Decimal("0.000030000000000000004")
+
+
+def test_a_time_that_utc_cannot_express_is_refused(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    sandbox.fail(body=json.dumps(BODIES["/v2/usage"] | {"start": "0001-01-01T00:00:00+05:00"}).encode())
+    with pytest.raises(AimlBillingContractError, match="a time"):
+        client.get_usage(start=NOW - HOUR, end=NOW)
+
+
+def test_a_long_usage_by_day_and_model_is_read(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    """Three months of a hundred models are more than a megabyte."""
+    group = {"day": "2026-11-01", "model": "m" * 40, "spend": 1, "tokens": {"input": 1, "output": 1, "total": 2}}
+    group |= {"requests": {"total": 1, "charged": 1, "succeeded": 1, "failed": 0}}
+    sandbox.fail(body=json.dumps(BODIES["/v2/usage"] | {"groups": [group] * 9200}).encode())
+    assert len(client.get_usage(start=NOW - HOUR, end=NOW, group_by="day,model").groups) == 9200
+
+
+@pytest.fixture(scope="module")
+def shared_sandbox() -> Iterator[Sandbox]:
+    """Serve one account for hundreds of bodies, because starting and stopping a server takes longer than a request."""
+    with Sandbox("2.50 USD", key=KEY) as account:
+        yield account
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of each field and each element, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in items:
+        yield (*path, name)
+        yield from paths(part, (*path, name))
+
+
+def invalid_bodies() -> list[Any]:
+    """Return each body with each of its fields left out, or of each type that it must not have."""
+    cases = []
+    nullable = {"limit", "model", "reference_id", "next_cursor"}
+    for call, good in BODIES.items():
+        for path in paths(good):
+            for bad in ("left out", None, True, "x", -1, float("nan"), [], {"a": 1}):
+                body = json.loads(json.dumps(good))
+                holder: Any = body
+                for step in path[:-1]:
+                    holder = holder[step]
+                name, was = path[-1], holder[path[-1]]
+                if bad == "left out":
+                    if isinstance(holder, list) or name in ("limit", "models"):
+                        continue
+                    del holder[name]
+                elif (
+                    (bad is None and name in nullable)
+                    or (isinstance(bad, str) and isinstance(was, str) and name in ("model", "prefix"))
+                    or (bad == "x" and name in nullable - {"limit", "next_cursor"})
+                    or (bad == [] and isinstance(was, list))
+                    or (bad is True and isinstance(was, bool))
+                ):
+                    continue
+                else:
+                    holder[name] = bad
+                cases.append(pytest.param(call, body, id=f"{call} {'.'.join(map(str, path))} {bad}"))
+    return cases
+
+
+@pytest.mark.parametrize(("call", "body"), invalid_bodies())
+def test_a_body_that_is_not_as_documented_yields_no_figure(shared_sandbox: Sandbox, call: str, body: Any) -> None:
+    shared_sandbox.fail(body=json.dumps(body).encode())
+    client = AimlBillingClient(Settings(key=KEY, base_url=shared_sandbox.url, timeout=2), retries=0)
+    with pytest.raises(AimlBillingError) as caught:
+        CALLS[call](client)
+    assert isinstance(caught.value, AimlBillingContractError | AimlBillingUnavailable | AimlBillingKeyDisabledError)

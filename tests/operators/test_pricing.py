@@ -1,0 +1,57 @@
+"""EstimateCostOperator in DAG runs, and its output as the threshold of the gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+
+def test_the_model_type_is_templated_and_selects_the_model(run_dag: Any, sandbox: Sandbox) -> None:
+    chat = sandbox.account.catalogue[0]
+    sandbox.account.catalogue = [chat, dict(chat) | {"type": "openai/images", "pricing": {"kind": "variable"}}]
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator
+
+        EstimateCostOperator(
+            task_id="gate", model="chat", work={"input": 2, "output": 0}, model_type="{{ 'openai/' }}chat-completions"
+        )
+        """
+    )
+    assert run.xcom() == "10 credits"
+
+
+def test_an_estimate_is_the_threshold_of_the_gates(run_dag: Any, sandbox: Sandbox) -> None:
+    """1 million input tokens and 100,000 output tokens cost 3.50 USD; the account holds 2.50 USD."""
+    body = """
+        from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator
+
+        work = {"input token": "{{ params.tokens }}", "output token": 100_000}
+        price = EstimateCostOperator(task_id="price", model="sandbox/chat", work=work, params={"tokens": 1_000_000})
+        BalanceSensor(task_id="wait", threshold=price.output, poke_interval=0.1, timeout=0.2, soft_fail=True)
+        BalanceShortCircuitOperator(task_id="skip", threshold=price.output)
+        BalanceCheckOperator(task_id="check", threshold="{{ ti.xcom_pull('price') }}") << price
+    """
+    run = run_dag(body)
+    assert run.xcom("price") == "7000000 credits"
+    assert run.xcom("price", key="estimate")["amount_usd"] == "3.5"
+    assert run.xcom("price", key="estimate")["rates"][0]["quantity"] == "1000000"
+    assert (run.state("wait"), run.state("check")) == ("skipped", "failed")
+    for task in ("wait", "skip", "check"):
+        assert run.xcom(task, key="verdict")["shortfall_credits"] == 2_000_000
+    sandbox.set_balance("3.50 USD")
+    run = run_dag(body)
+    assert {run.state(task) for task in ("wait", "skip", "check")} == {"success"}
+
+
+def test_a_job_without_a_price_fails_and_lists_what_is_known(run_dag: Any, sandbox: Sandbox) -> None:
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator
+
+        EstimateCostOperator(task_id="gate", model="sandbox/video", work={"second": 5}, variant={"resolution": "4k"})
+        """
+    )
+    assert run.state() == "failed"
+    assert "'second' at 0.65 USD for 1 when {'resolution': '1080p'}" in run.log

@@ -1,0 +1,90 @@
+"""respect_key_limit in every kind of gate: what the key may still spend counts if it is less than the balance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import RESCHEDULES
+
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+# Enough time for one poke of each mode. A closed gate then times out and is skipped.
+GATES = {
+    "poke": 'BalanceSensor(task_id="gate", poke_interval=0.1, timeout=0.1, soft_fail=True, {})',
+    "reschedule": """
+        BalanceSensor(task_id="gate", mode="reschedule", poke_interval=0.6, timeout=0.5, soft_fail=True, {})
+    """,
+    "deferrable": 'BalanceSensor(task_id="gate", deferrable=True, poke_interval=0.2, timeout=1, soft_fail=True, {})',
+    "check": 'BalanceCheckOperator(task_id="gate", {})',
+    "short circuit": 'BalanceShortCircuitOperator(task_id="gate", {})',
+    "branch": """
+        branch = BalanceBranchOperator(
+            task_id="gate", follow_task_ids_if_sufficient="yes", follow_task_ids_if_insufficient="no", {}
+        )
+
+        @task
+        def yes():
+            pass
+
+        @task
+        def no():
+            pass
+
+        branch >> [yes(), no()]
+    """,
+    "guard": """
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        @task
+        def gate():
+            require_balance({})
+
+        gate()
+    """,
+}
+if not RESCHEDULES:
+    del GATES["reschedule"]
+# How a gate that does not open ends. The others succeed.
+CLOSED = {"poke": "skipped", "reschedule": "skipped", "deferrable": "skipped", "check": "failed", "guard": "failed"}
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_gate_compares_with_the_smaller_of_balance_and_key_limit(
+    run_dag: Any, sandbox: Sandbox, gate: str, enough: bool
+) -> None:
+    sandbox.set_balance("50 USD")
+    sandbox.set_key_limit("3 USD", "day")
+    sandbox.spend("1 USD" if enough else "1.01 USD", "a")
+    body = GATES[gate].format('threshold="2 USD", respect_key_limit=True')
+    run = run_dag(body)
+    assert run.state() == ("success" if enough else CLOSED.get(gate, "success"))
+    if not enough:
+        assert "what the key may still spend, 3,980,000 credits (1.99 USD) (limit 6,000,000" in run.log
+        assert "short by 20,000 credits (0.01 USD)" in run.log
+    if gate == "branch":
+        assert (run.state("yes"), run.state("no")) == (("success", "skipped") if enough else ("skipped", "success"))
+    verdict = run.xcom(key="verdict")
+    if gate == "guard":
+        assert verdict is None
+    elif gate != "reschedule" or enough:
+        assert (verdict["clears"], verdict["short_of"]) == (enough, None if enough else "key_limit")
+        assert verdict["available_credits"] == (4_000_000 if enough else 3_980_000)
+        assert verdict["balance"]["key_limit"]["period"] == "day"
+    assert run_dag(body.replace(", respect_key_limit=True", "")).state() == "success", "the balance is enough"
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_disabled_key_fails_a_gate_that_checks_the_key(run_dag: Any, sandbox: Sandbox, gate: str) -> None:
+    sandbox.account.key_disabled = True
+    run = run_dag(GATES[gate].format('threshold="2 USD", respect_key_limit=True'))
+    assert run.state() == "failed"
+    assert "switched off" in run.log
+
+
+def test_the_limit_of_another_key_keeps_a_gate_waiting(run_dag: Any, sandbox: Sandbox) -> None:
+    sandbox.account.latest_key = "0therKey-xyz"
+    run = run_dag(GATES["deferrable"].format('threshold="2 USD", respect_key_limit=True'))
+    assert run.state() == "skipped", "the balance is unknown, which is neither enough nor too little"
+    assert "described another key" in run.log
