@@ -15,8 +15,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airflow import __version__ as _version
-
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook as BaseHook
     from airflow.sdk import BaseOperator as BaseOperator
@@ -43,9 +41,23 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TaskSuccessEvent as TaskSuccessEvent
     from airflow.triggers.base import TriggerEvent as TriggerEvent
 
-_MAJOR_MINOR = tuple(int(part) for part in _version.split(".")[:2])
-AIRFLOW_3 = _MAJOR_MINOR >= (3, 0)
-AIRFLOW_3_3 = _MAJOR_MINOR >= (3, 3)
+    AIRFLOW_3: bool
+    AIRFLOW_3_3: bool
+
+
+class _NotSet:
+    """A singleton that survives copying: Airflow deep-copies tasks, and the ``default_args`` of a task group."""
+
+    def __repr__(self) -> str:
+        return "NOTSET"
+
+    def __reduce__(self) -> str:
+        return "NOTSET"  # pickle and copy then look up this module-level name
+
+
+# The default value of parameters for which None and "not passed" mean different things. Airflow's own NOTSET is private
+# and does not survive copying.
+NOTSET = _NotSet()
 
 _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")
 
@@ -81,10 +93,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "get_current_context": ("airflow.sdk", "airflow.operators.python"),
 }
 _SINCE = {"RetryDecision": "3.3", "RetryPolicy": "3.3"}
+_VERSIONS = {"AIRFLOW_3": (3, 0), "AIRFLOW_3_3": (3, 3)}
 
 
 def __getattr__(name: str) -> Any:
     """Import a name from where the running Airflow keeps it, and remember it."""
+    if name in _VERSIONS:
+        return _airflow_version() >= _VERSIONS[name]
     for module in _MODULES.get(name, ()):
         try:
             found = getattr(import_module(module), name)
@@ -96,8 +111,18 @@ def __getattr__(name: str) -> Any:
         return import_module("airflow.triggers.base").BaseTrigger
     if name in _MODULES:
         needed = f" Airflow {_SINCE[name]} or later has it." if name in _SINCE else ""
-        raise ImportError(f"Airflow {_version} does not have {name}.{needed}")
+        raise ImportError(f"Airflow {import_module('airflow').__version__} does not have {name}.{needed}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _airflow_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in import_module("airflow").__version__.split(".")[:2])
+
+
+def is_mapped(context: Context) -> bool:
+    """Return whether a task instance belongs to a mapped task. Its ``map_index`` is ``None`` or -1 if it does not."""
+    map_index = context["ti"].map_index
+    return map_index is not None and map_index >= 0
 
 
 async def get_async_connection(conn_id: str) -> Connection:

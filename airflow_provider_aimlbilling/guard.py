@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import AirflowSkipException
+from airflow_provider_aimlbilling.compat import NOTSET, AirflowSkipException
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import copy
 import inspect
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support import AIRFLOW, AIRFLOW_3, KEY, airflow_sdk, modules_loaded_by
@@ -72,6 +76,22 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         compat.BaseNothing  # noqa: B018
     with pytest.raises(ImportError, match="BaseNothing"):
         from airflow_provider_aimlbilling.compat import BaseNothing  # noqa: F401
+
+
+def test_notset_survives_copying() -> None:
+    """Airflow copies tasks and their default_args. A copy that differs would look like a value that somebody passed."""
+    for copied in (
+        copy.copy(compat.NOTSET),
+        copy.deepcopy([compat.NOTSET])[0],
+        pickle.loads(pickle.dumps(compat.NOTSET)),
+    ):
+        assert copied is compat.NOTSET
+
+
+@pytest.mark.parametrize(("map_index", "mapped"), [(None, False), (-1, False), (0, True), (3, True)])
+def test_a_task_instance_with_a_map_index_is_mapped(map_index: int | None, mapped: bool) -> None:
+    context: Any = {"ti": SimpleNamespace(map_index=map_index)}
+    assert compat.is_mapped(context) is mapped
 
 
 NOT_RESOLVED = f"import {MODULE} as compat; assert not set(compat._MODULES) & set(vars(compat))"

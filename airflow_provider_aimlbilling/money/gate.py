@@ -9,7 +9,6 @@ from typing import Any
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, json_number
 from airflow_provider_aimlbilling.money.balance import Balance
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 
 @dataclass(frozen=True)
@@ -99,19 +98,16 @@ class Gate:
     threshold: Amount | None = None
 
     @classmethod
-    def for_threshold(cls, threshold: object, *, declared: object, map_index: int | None) -> Gate:
+    def for_threshold(cls, threshold: object, *, optional: bool) -> Gate:
         """
-        Make the gate for the threshold of a running task.
+        Create the gate for the threshold of a running task.
 
         :param threshold: as :meth:`Amount.parse` reads it, after templates were rendered.
-        :param declared: what the DAG file passed, before rendering; ``NOTSET`` or ``None`` leave the decision to
-            ``lowBalance``.
-        :param map_index: of the task instance. A mapped task is created with the values of an XCom, so there a
-            ``None`` did not come from the DAG's author.
+        :param optional: whether ``None`` leaves the decision to ``lowBalance``. It does if the DAG's author passed
+            ``None``, or nothing. It does not if a template or an XCom was empty.
         :raises AimlBillingThresholdError: if the threshold is not an amount, or a template or XCom was empty.
         """
-        mapped = map_index is not None and map_index >= 0
-        if threshold is None and (declared is NOTSET or (declared is None and not mapped)):
+        if threshold is None and optional:
             return cls()
         return cls(Amount.parse(threshold))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseOperator, SkipMixin
+from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator, SkipMixin, is_mapped
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -71,8 +70,10 @@ class _GateOperator(BaseOperator):
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.gate import Gate
 
-        map_index = context["ti"].map_index
-        gate = Gate.for_threshold(self.threshold, declared=self._declared_threshold, map_index=map_index)
+        # A mapped task is created with the values of an XCom, so a None there did not come from the DAG's author.
+        mapped = is_mapped(context)
+        optional = self._declared_threshold is NOTSET or (self._declared_threshold is None and not mapped)
+        gate = Gate.for_threshold(self.threshold, optional=optional)
         verdict = AimlBillingHook(self.aimlbilling_conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="verdict", value=verdict.to_dict())
@@ -125,6 +126,8 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Read the balance, decide, and skip or continue."""
+        from airflow_provider_aimlbilling.compat import AIRFLOW_3
+
         verdict = self._decide(context)
         if verdict.clears:
             return verdict.balance.to_dict() if verdict.balance else None

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import BaseOperator
+from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_aimlbilling.compat import (
+    NOTSET,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseOperator,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
+    is_mapped,
 )
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.money.notset import NOTSET
-from airflow_provider_aimlbilling.waiting.start_from_trigger import StartFromTriggerMixin
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -31,7 +30,27 @@ if TYPE_CHECKING:
 # What only a running task needs is imported where it is used: Airflow parses DAG files again and again.
 
 
-class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
+class _FromTrigger:
+    """
+    An attribute that ``waiting.start_from_trigger`` computes for each instance. On the class it is the default.
+
+    Airflow uses what it finds on the class for all indexes of a mapped task, and cluster policies may change a task
+    until it is serialized.
+    """
+
+    def __init__(self, function: str, default: object) -> None:
+        self._function = function
+        self._default = default
+
+    def __get__(self, sensor: BalanceSensor | None, owner: type) -> Any:
+        if sensor is None or not sensor._start_from_trigger_requested:  # noqa: SLF001 - of this module
+            return self._default
+        from airflow_provider_aimlbilling.waiting import start_from_trigger
+
+        return getattr(start_from_trigger, self._function)(sensor)
+
+
+class BalanceSensor(BaseSensorOperator):
     """
     Wait until the balance of an AI/ML API account reaches a threshold.
 
@@ -70,6 +89,9 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
     template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
     ui_color = "#d8f3dc"
     operator_extra_links = (BillingPageLink(),)
+    start_from_trigger = _FromTrigger("starts_from_trigger", False)
+    start_trigger_args = _FromTrigger("start_trigger_args", None)
+    _start_from_trigger_requested = False  # BaseOperator reads start_from_trigger before it is set below
 
     def __init__(
         self,
@@ -101,21 +123,10 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
         self._wait_state: WaitState | None = None
         self._not_before = 0.0  # time.monotonic() before which the API asked not to be called (Retry-After)
 
-    def _trigger_options(self) -> dict[str, Any]:
-        """Return the trigger's arguments that do not depend on how it is started."""
-        flags = {
-            "exponential_backoff": self.exponential_backoff,
-            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
-            "silent_fail": self.silent_fail,
-        }
-        # Only those that are set: Airflow sends the serialized DAG along with each gate that starts in the triggerer.
-        return {
-            "poke_interval": self.poke_interval,
-            **{name: flag for name, flag in flags.items() if flag},
-            **self._query_options(),
-        }
+    def _validate_start_from_trigger_kwargs(self) -> None:
+        """Skip Airflow's search for callables among the trigger's arguments: there are none, and it is slow."""
 
-    def _query_options(self) -> dict[str, Any]:
+    def query_options(self) -> dict[str, Any]:
         """Return what is read besides the balance, as arguments of :meth:`AimlBillingHook.get_balance`."""
         limit = {"respect_key_limit": True} if self.respect_key_limit else {}
         return limit | ({"top_up_grace": self.topup_grace} if self.fail_if_topup_stuck else {})
@@ -130,8 +141,10 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
         from airflow_provider_aimlbilling.money.gate import Gate
         from airflow_provider_aimlbilling.waiting.wait_state import WaitState
 
-        map_index = getattr(context.get("ti"), "map_index", None)
-        gate = Gate.for_threshold(self.threshold, declared=self._declared_threshold, map_index=map_index)
+        # A mapped task is created with the values of an XCom, so a None there did not come from the DAG's author.
+        mapped = is_mapped(context)
+        optional = self._declared_threshold is NOTSET or (self._declared_threshold is None and not mapped)
+        gate = Gate.for_threshold(self.threshold, optional=optional)
         return WaitState(gate, self.log, silent_fail=self.silent_fail)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -145,7 +158,7 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
             return PokeReturnValue(False)
         reading: Balance | AimlBillingError
         try:
-            reading = self._hook.get_balance(with_top_up=True, **self._query_options())
+            reading = self._hook.get_balance(with_top_up=True, **self.query_options())
         except AimlBillingError as error:
             reading = error
             self._hook.refresh_connection()  # somebody may fix it before the next poke
@@ -157,25 +170,32 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on the worker; or, if ``deferrable``, read the balance once and then defer."""
-        self._log_why_not_from_trigger(getattr(context.get("ti"), "map_index", None))
+        if self._start_from_trigger_requested:
+            from airflow_provider_aimlbilling.waiting.start_from_trigger import why_not_from_trigger
+
+            declared = None if self._declared_threshold is NOTSET else self._declared_threshold
+            mapped = is_mapped(context)
+            if why := why_not_from_trigger(self, declared, self._declared_conn_id, mapped=mapped):
+                self.log.info("start_from_trigger has no effect here: %s.", why)
         try:
             self._wait_state = self._new_wait_state(context)
         except AimlBillingThresholdError as error:  # before any request, because waiting does not fix the DAG
             self._fail_or_skip(error)
-        return self._poke_then_defer(context, self._wait_state) if self.deferrable else self._wait_on_worker(context)
+        wait = self._poke_then_defer if self.deferrable else self._wait_on_worker
+        return wait(context, self._wait_state)
 
-    def _wait_on_worker(self, context: Context) -> Any:
+    def _wait_on_worker(self, context: Context, wait_state: WaitState) -> Any:
         try:
             result = super().execute(context)
         except AirflowSensorTimeout:
-            self._report_outcome(context, self._last_verdict(), clears=False)
-            self._fail_or_skip(self._timeout_error(self._summary()))
+            self._report_outcome(context, wait_state.verdict_dict(), clears=False)
+            self._fail_or_skip(self._timeout_error(wait_state.summary()))
         except AirflowSkipException as skip:
             if not isinstance(skip.__cause__, AimlBillingError):
-                self._report_outcome(context, self._last_verdict(), clears=False)
+                self._report_outcome(context, wait_state.verdict_dict(), clears=False)
             # BaseSensorOperator raised it because of one of the flags: without a cause, of soft_fail after a timeout.
-            self._fail_or_skip(skip.__cause__ or self._timeout_error(self._summary()))
-        self._report_outcome(context, self._last_verdict(), clears=True)
+            self._fail_or_skip(skip.__cause__ or self._timeout_error(wait_state.summary()))
+        self._report_outcome(context, wait_state.verdict_dict(), clears=True)
         return result
 
     def _poke_then_defer(self, context: Context, wait_state: WaitState) -> Any:
@@ -187,21 +207,18 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
             if not self.silent_fail:
                 self._fail_or_skip(error)
             self.log.exception("The first poke failed. Still waiting, because silent_fail is set.")
-        verdict = self._last_verdict()
+        verdict = wait_state.verdict_dict()
         if poked:
             self._report_outcome(context, verdict, clears=True)
             return poked.xcom_value
         now = time.time()
         if now >= deadline:
             self._report_outcome(context, verdict, clears=False)
-            self._fail_or_skip(self._timeout_error(self._summary()))
+            self._fail_or_skip(self._timeout_error(wait_state.summary()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
-        from airflow_provider_aimlbilling.waiting.wait_state import deferral_timeout
+        from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout, describe_polling, trigger_options
 
-        until = datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds")
-        every = f"every {self.poke_interval:g} s"
-        schedule = "on its own schedule, with exponential backoff," if self.exponential_backoff else every
-        self.log.info("Deferring: the triggerer polls %s until %s.", schedule, until)
+        self.log.info("Deferring: %s.", describe_polling(self, deadline))
         self._push_verdict(context, verdict)  # in case the triggerer never reads a balance
         threshold = wait_state.gate.threshold
         self.defer(
@@ -212,7 +229,7 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
                 next_poll_at=now + max(self.poke_interval, self._not_before - time.monotonic()),
                 last_seen=wait_state.last_seen,
                 last_fault=wait_state.last_fault,
-                **self._trigger_options(),
+                **trigger_options(self),
             ),
             method_name="execute_complete",
             timeout=deferral_timeout(deadline - now, self.poke_interval),
@@ -262,10 +279,6 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
         count_decision(self.aimlbilling_conn_id, clears=clears)
         self._push_verdict(context, verdict)
 
-    def _last_verdict(self) -> dict[str, Any] | None:
-        verdict = self._wait_state.verdict if self._wait_state else None
-        return verdict.to_dict() if verdict else None
-
     def _push_verdict(self, context: Context, verdict: object) -> None:
         if self.do_xcom_push and isinstance(verdict, dict):
             context["ti"].xcom_push(key="verdict", value=verdict)
@@ -273,9 +286,6 @@ class BalanceSensor(StartFromTriggerMixin, BaseSensorOperator):
     def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
         pause: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         return max(pause, min(self._not_before - time.monotonic(), self.timeout - run_duration()))
-
-    def _summary(self) -> str:
-        return self._wait_state.summary() if self._wait_state else ""
 
     def _timeout_error(self, summary: str) -> AirflowSensorTimeout:
         return AirflowSensorTimeout(

@@ -20,6 +20,7 @@ from airflow_provider_aimlbilling.compat import BaseTrigger, TaskSuccessEvent, T
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.gate import Gate
+from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout
 from airflow_provider_aimlbilling.waiting.poll import Reading, poll
 from airflow_provider_aimlbilling.waiting.shared_poll import POLL_CLOSED, poll_key, subscribe
 from airflow_provider_aimlbilling.waiting.trigger_event import (
@@ -29,7 +30,7 @@ from airflow_provider_aimlbilling.waiting.trigger_event import (
     unexpected_error_event,
 )
 from airflow_provider_aimlbilling.waiting.triggerer_xcom import delete_xcoms_of_earlier_tries, push_return_value
-from airflow_provider_aimlbilling.waiting.wait_state import WaitState, deferral_timeout
+from airflow_provider_aimlbilling.waiting.wait_state import WaitState
 
 if TYPE_CHECKING:
     import jinja2

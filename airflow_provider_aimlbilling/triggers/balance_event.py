@@ -12,8 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling import compat
-from airflow_provider_aimlbilling.compat import TriggerEvent
+from airflow_provider_aimlbilling.compat import BaseEventTrigger, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.money.crossing import Crossing
@@ -23,11 +22,8 @@ from airflow_provider_aimlbilling.waiting.watcher_state import WatcherState
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.waiting.poll import Reading
 
-# On Airflow 2 this module can be imported, but there is no AssetWatcher to use the trigger with.
-_Base: Any = compat.BaseEventTrigger if compat.AIRFLOW_3 else compat.BaseTrigger
 
-
-class BalanceEventTrigger(_Base):  # type: ignore[misc]
+class BalanceEventTrigger(BaseEventTrigger):
     """
     Fire once for each crossing of a threshold, for an ``AssetWatcher``.
 
@@ -59,7 +55,7 @@ class BalanceEventTrigger(_Base):  # type: ignore[misc]
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         poke_interval: float = 60.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # These errors must appear when the DAG is parsed, never in the triggerer: there any error other than TypeError
         # ends the whole triggerer. So what serialize() returns must stay readable in later versions.
         self.rule = Crossing.parse(crossing, threshold, hysteresis)

@@ -8,11 +8,9 @@ rendered differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import StartTriggerArgs
@@ -22,111 +20,61 @@ _TRIGGER_CLASS = "airflow_provider_aimlbilling.triggers.balance.BalanceTrigger"
 # The template variables that Airflow 3.3 renders in the triggerer as it does on a worker; of dag_run only its conf.
 _RENDERED_IN_TRIGGERER = {"params", "dag_run", "var"}
 
-T = TypeVar("T")
 
-
-class InstanceAttribute(Generic[T]):
+def starts_from_trigger(sensor: Any) -> bool:
     """
-    An attribute that each instance computes when it is read. On the class it is the default.
+    Return whether a gate starts in the triggerer.
 
-    Airflow uses what it finds on the class for all indexes of a mapped task, and cluster policies may change a task
-    until it is serialized.
-
-    :param default: the value on the class.
-    :param compute: returns the value for an instance.
+    :param sensor: the gate, a ``BalanceSensor``.
     """
-
-    def __init__(self, default: T, compute: Callable[[Any], T]) -> None:
-        self._default = default
-        self._compute = compute
-
-    def __get__(self, instance: object | None, owner: type) -> T:
-        return self._default if instance is None else self._compute(instance)
+    return why_not_from_trigger(sensor, sensor.threshold, sensor.aimlbilling_conn_id) is None
 
 
-class StartFromTriggerMixin:
+def start_trigger_args(sensor: Any) -> StartTriggerArgs | None:
     """
-    Adds ``start_from_trigger`` to the sensor that names it as a direct base class.
+    Return what Airflow creates the trigger from; ``None`` if the gate does not start in the triggerer.
 
-    It leaves subclasses of that sensor to a worker, because only a worker runs what they add.
+    :param sensor: the gate, a ``BalanceSensor``.
     """
+    if not starts_from_trigger(sensor):
+        return None
+    from airflow_provider_aimlbilling.compat import StartTriggerArgs
+    from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout, trigger_options
 
-    # Set by the sensor. BaseOperator reads start_from_trigger before the sensor's __init__ has done so.
-    _start_from_trigger_requested = False
-    _declared_threshold: object
-    _declared_conn_id: object
-
-    def _trigger_options(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _validate_start_from_trigger_kwargs(self) -> None:
-        """
-        Skip Airflow's search for callables among the trigger's arguments, because there are none.
-
-        It would compute the arguments each time a DAG file is parsed, not only when a DAG is serialized.
-        """
-
-    def _log_why_not_from_trigger(self, map_index: int | None) -> None:
-        """Log why this task runs on a worker although it was to start in the triggerer."""
-        if not self._start_from_trigger_requested:
-            return
-        if why := self._why_not_from_trigger(self._declared_threshold, self._declared_conn_id, map_index):
-            sensor: Any = self
-            sensor.log.info("start_from_trigger has no effect here: %s.", why)
-
-    def _why_not_from_trigger(self, threshold: object, conn_id: object, map_index: int | None = None) -> str | None:
-        if StartFromTriggerMixin not in type(self).__bases__:
-            return "only a worker runs what a subclass may add"
-        return why_not_from_trigger(self, None if threshold is NOTSET else threshold, conn_id, map_index)
-
-    def _starts_from_trigger(self) -> bool:
-        sensor: Any = self
-        requested = self._start_from_trigger_requested
-        return requested and not self._why_not_from_trigger(sensor.threshold, sensor.aimlbilling_conn_id)
-
-    def _start_trigger_args(self) -> StartTriggerArgs | None:
-        if not self._starts_from_trigger():
-            return None
-        from airflow_provider_aimlbilling.compat import StartTriggerArgs
-        from airflow_provider_aimlbilling.waiting.wait_state import deferral_timeout
-
-        sensor: Any = self
-        return StartTriggerArgs(
-            trigger_cls=_TRIGGER_CLASS,
-            trigger_kwargs={
-                "threshold": trigger_threshold(sensor.threshold),
-                "aimlbilling_conn_id": sensor.aimlbilling_conn_id,
-                "deadline": None,  # required by the trigger, which then derives it from the deferral timeout
-                "end_from_trigger": True,
-                **self._trigger_options(),
-            },
-            next_method="execute_complete",
-            timeout=deferral_timeout(sensor.timeout, sensor.poke_interval),
-        )
-
-    # Airflow serializes these two.
-    start_from_trigger = InstanceAttribute(False, _starts_from_trigger)
-    start_trigger_args = InstanceAttribute(None, _start_trigger_args)
+    return StartTriggerArgs(
+        trigger_cls=_TRIGGER_CLASS,
+        trigger_kwargs={
+            "threshold": trigger_threshold(sensor.threshold),
+            "aimlbilling_conn_id": sensor.aimlbilling_conn_id,
+            "deadline": None,  # required by the trigger, which then derives it from the deferral timeout
+            "end_from_trigger": True,
+            **trigger_options(sensor),
+        },
+        next_method="execute_complete",
+        timeout=deferral_timeout(sensor.timeout, sensor.poke_interval),
+    )
 
 
-def why_not_from_trigger(sensor: Any, threshold: object, conn_id: object, map_index: int | None = None) -> str | None:
+def why_not_from_trigger(sensor: Any, threshold: object, conn_id: object, *, mapped: bool = False) -> str | None:
     """
     Return why a gate cannot start and end in the triggerer; ``None`` if it can.
 
     :param sensor: the gate, a ``BalanceSensor``.
     :param threshold: its threshold before templates are rendered; ``None`` if it has none.
     :param conn_id: its connection id before templates are rendered.
-    :param map_index: of the task instance, if it is known.
+    :param mapped: whether the task instance is known to be one of a mapped task.
     """
     from airflow_provider_aimlbilling.compat import AIRFLOW_3_3, conf
 
     if not AIRFLOW_3_3:
         return "it needs Airflow 3.3 or later"
+    if "start_from_trigger" not in vars(type(sensor)):
+        return "only a worker runs what a subclass may add"
     if not sensor.deferrable:
         return "deferrable is off"
     if conf.getboolean("triggerer", "queues_enabled", fallback=False):
         return "Airflow does not assign it to a triggerer queue"
-    if (map_index is not None and map_index >= 0) or sensor.get_closest_mapped_task_group() is not None:
+    if mapped or sensor.get_closest_mapped_task_group() is not None:
         return "the task is mapped"
     worker_only = {
         "handles outlets": sensor.outlets,

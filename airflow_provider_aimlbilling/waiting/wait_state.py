@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import (
@@ -14,20 +13,6 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
-
-# Time after the gate's own deadline before Airflow's deferral timeout steps in. Airflow's timeout is for a triggerer
-# that is gone: it knows no balance and, on some versions, ignores soft_fail.
-DEFERRAL_SLACK = timedelta(minutes=5)
-
-
-def deferral_timeout(timeout: float, poke_interval: float) -> timedelta:
-    """
-    Return Airflow's deferral timeout for a gate.
-
-    :param timeout: seconds that the gate waits.
-    :param poke_interval: seconds between two polls. A gate notices its deadline at the poll that follows it.
-    """
-    return timedelta(seconds=timeout + 2 * poke_interval) + DEFERRAL_SLACK
 
 
 class WaitState:
@@ -61,6 +46,10 @@ class WaitState:
     def last_seen(self) -> str:
         """The reason of the last verdict; empty if there is none."""
         return self.verdict.reason if self.verdict else self._initial_last_seen
+
+    def verdict_dict(self) -> dict[str, Any] | None:
+        """Return the last verdict as :meth:`Verdict.to_dict` does; ``None`` if there is none."""
+        return self.verdict.to_dict() if self.verdict else None
 
     def update(self, reading: Balance | AimlBillingError) -> Verdict | None:
         """

@@ -11,7 +11,6 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, I
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.money.notset import NOTSET
 
 FULL = Balance(5_000_000, False, 10_000, "2026-11-22T10:00:00Z", "disabled", "current", "fine")
 
@@ -65,13 +64,10 @@ def test_without_a_threshold_low_balance_decides_but_not_on_v2() -> None:
 
 
 def test_a_threshold_that_renders_to_none_does_not_fall_back_to_low_balance() -> None:
-    for declared, map_index in ((NOTSET, -1), (NOTSET, 3), (None, -1), (None, None)):
-        assert Gate.for_threshold(None, declared=declared, map_index=map_index) == Gate()
-    for declared, map_index in (("{{ x }}", -1), (None, 0)):
-        with pytest.raises(AimlBillingThresholdError, match="was empty"):
-            Gate.for_threshold(None, declared=declared, map_index=map_index)
-    set_later = Gate.for_threshold("1 USD", declared=NOTSET, map_index=-1)
-    assert set_later == Gate(Amount(2_000_000)), "a threshold that is set on the task after its creation counts"
+    assert Gate.for_threshold(None, optional=True) == Gate()
+    assert Gate.for_threshold("1 USD", optional=True) == Gate(Amount(2_000_000)), "set on the task after its creation"
+    with pytest.raises(AimlBillingThresholdError, match="was empty"):
+        Gate.for_threshold(None, optional=False)
 
 
 def test_the_verdict_names_what_was_too_low() -> None:
