@@ -1,4 +1,4 @@
-"""What the vendor documents of each answer, in our own words: fields, kinds, and which may be null or left out."""
+"""The documented shape of each response: its fields, their types, and which may be null or missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 NUMBER, TEXT, FLAG, WHOLE = "number", "text", "flag", "whole number"
 _SPEND = {"spend": NUMBER, "requests": WHOLE}
 
-# "?" after a name: it may be left out. "?" after a kind: it may be null. [shape]: a list. *words: one of these.
+# "?" after a name: the field may be missing. "?" after a type: it may be null. [shape]: a list. (…): one of these.
 SHAPES: dict[str, Any] = {
     "/v1/billing/balance": {
         "balance": NUMBER,
@@ -93,25 +93,25 @@ SHAPES: dict[str, Any] = {
 }
 
 
-def misfits(value: Any, shape: Any, where: str = "") -> list[str]:
-    """Say where an answer, its numbers as ``Decimal``, has another shape."""
+def deviations(value: Any, shape: Any, where: str = "") -> list[str]:
+    """Return where a response, its numbers as ``Decimal``, deviates from a shape."""
     if isinstance(shape, dict):
         if value is None and shape.get("null"):
             return []
         if not isinstance(value, dict):
-            return [f"{where} is no object"]
-        fields = {name.rstrip("?"): (name, kind) for name, kind in shape.items() if name != "null"}
+            return [f"{where} is not an object"]
+        fields = {name.rstrip("?"): (name, type_) for name, type_ in shape.items() if name != "null"}
         found = [f"{where}.{name} is not documented" for name in value if name not in fields]
-        for plain, (name, kind) in fields.items():
+        for plain, (name, type_) in fields.items():
             if plain in value:
-                found += misfits(value[plain], kind, f"{where}.{plain}")
+                found += deviations(value[plain], type_, f"{where}.{plain}")
             elif not name.endswith("?"):
                 found.append(f"{where}.{plain} is missing")
         return found
     if isinstance(shape, list):
         if not isinstance(value, list):
-            return [f"{where} is no list"]
-        return [misfit for part in value for misfit in misfits(part, shape[0], f"{where}[]")]
+            return [f"{where} is not a list"]
+        return [deviation for part in value for deviation in deviations(part, shape[0], f"{where}[]")]
     if isinstance(shape, tuple):
         return [] if value in shape else [f"{where} is none of {shape}"]
     if value is None:
@@ -122,4 +122,4 @@ def misfits(value: Any, shape: Any, where: str = "") -> list[str]:
         FLAG: isinstance(value, bool),
         WHOLE: isinstance(value, Decimal) and value == value.to_integral_value(),
     }[shape.rstrip("?")]
-    return [] if fits else [f"{where} is no {shape}"]
+    return [] if fits else [f"{where} is not {shape}"]

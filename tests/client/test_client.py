@@ -25,7 +25,7 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.usage import Spend
 from airflow_provider_aimlbilling.sandbox import Sandbox
-from airflow_provider_aimlbilling.sandbox.account import to_json
+from airflow_provider_aimlbilling.sandbox.encoding import to_json
 
 
 def test_all_calls_share_one_session_and_one_tcp_connection(sandbox: Sandbox, client: AimlBillingClient) -> None:
@@ -59,7 +59,7 @@ def test_a_key_limit_counts_what_was_spent_in_its_period(
     sandbox.set_balance("50 USD")
     sandbox.set_key_limit("5 USD", period)
     sandbox.spend("1.5 USD", "a")
-    sandbox.spend("7 USD", "a", at=sandbox.account.key_made - HOUR)
+    sandbox.spend("7 USD", "a", at=sandbox.account.key_created_at - HOUR)
     limit = client.get_key_limit()
     assert limit is not None
     assert (limit.period, limit.limit, limit.remaining) == (period, 10_000_000, Amount.parse("3.5 USD"))

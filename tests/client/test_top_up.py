@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_aimlbilling.client import AimlBillingClient
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sandbox.routes import ForbiddenError, respond
 
 
 def test_an_account_with_many_entries_is_busy_not_stuck_and_four_pages_are_read(
@@ -25,11 +26,11 @@ def test_an_account_with_many_entries_is_busy_not_stuck_and_four_pages_are_read(
 def test_a_failure_to_read_the_auto_top_up_does_not_hide_the_balance(
     sandbox: Sandbox, client: AimlBillingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_detail(path: str, query: Any, key: str, answer: Any = sandbox.account.answer) -> Any:
+    def refuse_detail(account: Any, path: str, *arguments: Any) -> Any:
         if path == "/v2/billing/detail":
-            raise PermissionError
-        return answer(path, query, key)
+            raise ForbiddenError("Not with this key.")
+        return respond(account, path, *arguments)
 
-    monkeypatch.setattr(sandbox.account, "answer", refuse_detail)
+    monkeypatch.setattr("airflow_provider_aimlbilling.sandbox.handler.respond", refuse_detail)
     balance = client.get_balance(top_up_grace=3600)
     assert (balance.balance, balance.top_up) == (5_000_000, None)
