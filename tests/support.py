@@ -28,6 +28,10 @@ AIRFLOW = version("apache-airflow")
 AIRFLOW_3 = not AIRFLOW.startswith("2.")
 # On Airflow 3.0, dag.test() fails at the second poke of any rescheduled sensor. A system test covers it there.
 RESCHEDULES = not AIRFLOW.startswith("3.0")
+# How a sensor waits, as arguments in a DAG file.
+MODES = {"poke": 'mode="poke"', "reschedule": 'mode="reschedule"', "deferrable": "deferrable=True"}
+if not RESCHEDULES:
+    del MODES["reschedule"]
 
 HOME = Path(tempfile.mkdtemp(prefix="aimlbilling-tests-"))
 DAGS = HOME / "dags"

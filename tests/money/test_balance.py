@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
 from airflow_provider_aimlbilling.money.amount import MAX_CREDITS
-from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
+from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
 
 FULL = Balance(5_000_000, False, 10_000, "2026-11-22T10:00:00Z", "disabled", "current", "fine")
 
@@ -47,3 +47,24 @@ def test_the_dictionary_names_its_units() -> None:
 def test_a_dictionary_that_is_not_a_balance_is_refused(data: Any) -> None:
     with pytest.raises(AimlBillingContractError):
         Balance.from_dict(data)
+
+
+@pytest.mark.parametrize("top_up", [TopUp(is_enabled=False), TopUp(True, 5, 6), TopUp(True, 5, 6, 60.0)])
+def test_a_balance_with_a_top_up_survives_json(top_up: TopUp) -> None:
+    balance = Balance(balance=10, top_up=top_up)
+    assert Balance.from_dict(json.loads(json.dumps(balance.to_dict()))) == balance
+
+
+@pytest.mark.parametrize(
+    "top_up",
+    [
+        "on",
+        {},
+        {"is_enabled": 1},
+        {"is_enabled": True},
+        {"is_enabled": True, "threshold": 1, "amount": 1, "stuck_for": "x"},
+    ],
+)
+def test_a_top_up_of_another_version_is_refused(top_up: Any) -> None:
+    with pytest.raises(AimlBillingContractError):
+        Balance.from_dict({"balance": 10, "top_up": top_up})

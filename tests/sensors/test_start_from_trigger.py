@@ -1,4 +1,4 @@
-"""Which gates start in the triggerer. A mistake here opens a gate at another sum than the one that was asked for."""
+"""Which gates start in the triggerer. A mistake here would open a gate at another threshold than the DAG's."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from importlib.metadata import version
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, Asset, BaseOperator, Param
+from support import AIRFLOW, airflow_sdk
 
-from airflow_provider_aimlbilling.balance import Amount
+from airflow_provider_aimlbilling.compat import BaseOperator
+from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
-from airflow_provider_aimlbilling.starting import obstacle
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
-from airflow_provider_aimlbilling.waiting import SLACK
+from airflow_provider_aimlbilling.waiting.deferral import DEFERRAL_SLACK
+from airflow_provider_aimlbilling.waiting.start_from_trigger import why_not_from_trigger
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
-CAN = not version("apache-airflow").startswith(("2.", "3.0", "3.1", "3.2"))
-needs_33 = pytest.mark.skipif(not CAN, reason="Airflow before 3.3 starts no gate in the triggerer")
+AIRFLOW_3_3 = not AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2"))
+needs_3_3 = pytest.mark.skipif(not AIRFLOW_3_3, reason="no gate starts in the triggerer before Airflow 3.3")
+
+sdk = airflow_sdk()
+DAG, Asset, Param = sdk.DAG, sdk.Asset, sdk.Param
 
 
 def gate(dag: dict[str, Any] | None = None, **arguments: Any) -> BalanceSensor:
@@ -31,7 +34,7 @@ def gate(dag: dict[str, Any] | None = None, **arguments: Any) -> BalanceSensor:
         return BalanceSensor(task_id="gate", **{"start_from_trigger": True, "deferrable": True} | arguments)
 
 
-def started(sensor: BalanceSensor) -> dict[str, Any]:
+def trigger_kwargs(sensor: BalanceSensor) -> dict[str, Any]:
     assert sensor.start_from_trigger is True
     assert sensor.start_trigger_args is not None
     kwargs = sensor.start_trigger_args.trigger_kwargs
@@ -45,24 +48,24 @@ THRESHOLDS = {
     "credits": (5_000_000, "5000000 credits"),
     "a decimal": (Decimal("0.5"), "0.5 credits"),
     "an amount": (Amount(7), "7 credits"),
-    "the account's own": (None, None),
+    "the account's lowBalance": (None, None),
     "params": ("{{ params.need }}", "{{ params.need }}"),
     "conf": ("{{ dag_run.conf.get('need', '1 USD') }}", "{{ dag_run.conf.get('need', '1 USD') }}"),
     "a Variable": ("{{ var.value.need }}", "{{ var.value.need }}"),
 }
 
 
-@needs_33
+@needs_3_3
 @pytest.mark.parametrize("row", THRESHOLDS)
-def test_what_is_known_beforehand_starts_in_the_triggerer(row: str) -> None:
-    written, given = THRESHOLDS[row]
-    sensor = gate(threshold=written, poke_interval=7, timeout=100)
-    kwargs = started(sensor)
-    assert (kwargs["threshold"], kwargs.get("deadline"), kwargs["end_from_trigger"]) == (given, None, True)
-    assert sensor.start_trigger_args.timeout == timedelta(seconds=100 + 2 * 7) + SLACK
+def test_a_threshold_that_the_triggerer_can_render_starts_there(row: str) -> None:
+    declared, passed = THRESHOLDS[row]
+    sensor = gate(threshold=declared, poke_interval=7, timeout=100)
+    kwargs = trigger_kwargs(sensor)
+    assert (kwargs["threshold"], kwargs.get("deadline"), kwargs["end_from_trigger"]) == (passed, None, True)
+    assert sensor.start_trigger_args.timeout == timedelta(seconds=100 + 2 * 7) + DEFERRAL_SLACK
 
 
-OBSTACLES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+WORKER_ONLY: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "not deferrable": ({"deferrable": False}, {}, "deferrable is off"),
     "an outlet": ({"outlets": [Asset("paid")]}, {}, "outlets"),
     "on_execute_callback": ({"on_execute_callback": print}, {}, "on_execute_callback"),
@@ -70,7 +73,7 @@ OBSTACLES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "pre_execute": ({"pre_execute": print}, {}, "pre_execute"),
     "post_execute": ({"post_execute": print}, {}, "post_execute"),
     "multiple outputs": ({"multiple_outputs": True}, {}, "multiple_outputs"),
-    "execution time-out": ({"execution_timeout": timedelta(hours=1)}, {}, "execution_timeout"),
+    "execution timeout": ({"execution_timeout": timedelta(hours=1)}, {}, "execution_timeout"),
     "a macro": ({"threshold": "{{ ds }}"}, {}, "uses 'ds'"),
     "an XCom in a template": ({"threshold": "{{ ti.xcom_pull('price') }}"}, {}, "uses 'ti'"),
     "one good and one bad name": ({"threshold": "{{ params.x or ds }}"}, {}, "uses 'ds'"),
@@ -79,14 +82,14 @@ OBSTACLES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "aimlbilling_conn_id is a template, and uses 'macros'",
     ),
-    "an XCom": ({"threshold": BaseOperator(task_id="price").output}, {}, "only a worker knows the threshold"),
+    "an XCom": ({"threshold": BaseOperator(task_id="price").output}, {}, "only a worker can render the threshold"),
     "an XCom for the connection": (
         {"aimlbilling_conn_id": BaseOperator(task_id="account").output},
         {},
-        "only a worker knows the aimlbilling_conn_id",
+        "only a worker can render the aimlbilling_conn_id",
     ),
-    "no amount": ({"threshold": "3 EUR"}, {}, "only a worker knows the threshold"),
-    "a broken template": ({"threshold": "{{ params.x"}, {}, "Jinja cannot read it"),
+    "not an amount": ({"threshold": "3 EUR"}, {}, "only a worker can render the threshold"),
+    "a broken template": ({"threshold": "{{ params.x"}, {}, "Jinja cannot parse it"),
     "macros of the DAG": ({"threshold": "{{ params.x }}"}, {"user_defined_macros": {"params": 1}}, "of its own"),
     "filters of the DAG": ({"threshold": "{{ params.x | f }}"}, {"user_defined_filters": {"f": int}}, "of its own"),
     "native rendering of the task": (
@@ -97,33 +100,33 @@ OBSTACLES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "more of the run than its conf": ({"threshold": "{{ dag_run.consumed_asset_events }}"}, {}, "more of dag_run"),
     "the run itself": ({"threshold": "{{ dag_run | string }}"}, {}, "more of dag_run"),
     "a param without value": ({"params": {"x": Param(type="integer")}}, {}, "the param 'x' has no value yet"),
-    "a param that is checked": (
+    "a param that is validated": (
         {"threshold": "{{ params.x }}", "params": {"x": Param(5, type="integer", minimum=1)}},
         {},
-        "a worker checks the task's param 'x'",
+        "only a worker validates the task's param 'x'",
     ),
     "native rendering": ({"threshold": "{{ params.x }}"}, {"render_template_as_native_obj": True}, "of its own"),
 }
 
 
-@needs_33
-@pytest.mark.parametrize("row", OBSTACLES)
-def test_what_a_worker_alone_can_do_starts_on_a_worker(row: str) -> None:
-    arguments, dag, reason = OBSTACLES[row]
+@needs_3_3
+@pytest.mark.parametrize("row", WORKER_ONLY)
+def test_a_gate_that_needs_a_worker_starts_on_a_worker(row: str) -> None:
+    arguments, dag, reason = WORKER_ONLY[row]
     sensor = gate(dag, **{"threshold": "1 USD"} | arguments)
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert reason in str(obstacle(sensor, sensor.threshold, sensor.aimlbilling_conn_id))
+    assert reason in str(why_not_from_trigger(sensor, sensor.threshold, sensor.aimlbilling_conn_id))
 
 
-@needs_33
+@needs_3_3
 def test_a_param_of_the_dag_may_have_a_schema() -> None:
-    """The API has checked it when the run was started."""
+    """The API validates it when the run is started."""
     params = {"need": Param("1 USD", type="string")}
-    assert started(gate({"params": params}, threshold="{{ params.need }}"))["threshold"] == "{{ params.need }}"
+    assert trigger_kwargs(gate({"params": params}, threshold="{{ params.need }}"))["threshold"] == "{{ params.need }}"
 
 
-@needs_33
-def test_a_subclass_is_left_to_the_worker() -> None:
+@needs_3_3
+def test_a_subclass_starts_on_a_worker() -> None:
     class More(BalanceSensor):
         def execute(self, context: Any) -> Any:
             raise AssertionError
@@ -133,8 +136,8 @@ def test_a_subclass_is_left_to_the_worker() -> None:
     assert (more.start_from_trigger, more.start_trigger_args) == (False, None)
 
 
-@needs_33
-def test_an_xcom_that_airflow_counts_is_left_to_the_worker() -> None:
+@needs_3_3
+def test_a_gate_that_other_tasks_are_mapped_over_starts_on_a_worker() -> None:
     with DAG("mapped_over", start_date=START, schedule=None):
         sensor = BalanceSensor(task_id="gate", threshold="1 USD", deferrable=True, start_from_trigger=True)
         assert sensor.start_trigger_args is not None
@@ -142,8 +145,8 @@ def test_an_xcom_that_airflow_counts_is_left_to_the_worker() -> None:
     assert sensor.start_trigger_args is None
 
 
-@needs_33
-def test_triggerer_queues_are_left_to_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_3_3
+def test_with_triggerer_queues_gates_start_on_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
     assert gate(threshold="1 USD").start_trigger_args is None
 
@@ -151,22 +154,22 @@ def test_triggerer_queues_are_left_to_the_worker(monkeypatch: pytest.MonkeyPatch
 RENDERED: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "a param": ({"threshold": "{{ params.need }}"}, ("4000000", "aimlbilling_default")),
     "a typo": ({"threshold": "{{ params.typo }}000"}, None),
-    "a test of what is not there": ({"threshold": "{{ 50 if params.typo else 5 }} USD"}, None),
+    "a condition on a missing param": ({"threshold": "{{ 50 if params.typo else 5 }} USD"}, None),
     "a connection": ({"aimlbilling_conn_id": "{{ params.account }}"}, ("1 credits", "rich")),
 }
 
 
-@needs_33
+@needs_3_3
 @pytest.mark.parametrize("row", RENDERED)
-def test_the_triggerer_renders_as_strictly_as_a_worker(row: str) -> None:
-    """Airflow's triggerer takes what is not there for nothing: "000" would be a threshold of zero."""
-    written, given = RENDERED[row]
-    sensor = gate({"params": {"need": "4000000", "account": "rich"}}, **{"threshold": 1} | written)
-    trigger = BalanceTrigger(**started(sensor))
+def test_the_trigger_renders_as_strictly_as_a_worker(row: str) -> None:
+    """Airflow's triggerer renders what is missing as nothing: "000" would be a threshold of zero."""
+    declared, rendered = RENDERED[row]
+    sensor = gate({"params": {"need": "4000000", "account": "rich"}}, **{"threshold": 1} | declared)
+    trigger = BalanceTrigger(**trigger_kwargs(sensor))
     trigger.template_fields = ("threshold", "aimlbilling_conn_id")
     trigger.render_template_fields({"params": {"need": "4000000", "account": "rich"}})  # type: ignore[typeddict-item]
-    if given:
-        assert (trigger.threshold, trigger.aimlbilling_conn_id) == given
+    if rendered:
+        assert (trigger.threshold, trigger.aimlbilling_conn_id) == rendered
     else:
         trigger.timeout_after = datetime.now(timezone.utc) + timedelta(hours=1)
         events = asyncio.run(_all(trigger.run()))
@@ -178,20 +181,20 @@ async def _all(events: Any) -> list[Any]:
     return [event.payload async for event in events]
 
 
-def test_nothing_starts_in_the_triggerer_unasked() -> None:
+def test_no_gate_starts_in_the_triggerer_by_default() -> None:
     sensor = gate(threshold="1 USD", start_from_trigger=False)
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
 
 
-@pytest.mark.skipif(CAN, reason="Airflow 3.3 can")
-def test_an_older_airflow_is_never_trusted_with_it() -> None:
+@pytest.mark.skipif(AIRFLOW_3_3, reason="Airflow 3.3 has it")
+def test_before_airflow_3_3_gates_start_on_a_worker() -> None:
     sensor = gate(threshold="1 USD")
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert obstacle(sensor, "1 USD", "aimlbilling_default") == "it needs Airflow 3.3 or later"
+    assert why_not_from_trigger(sensor, "1 USD", "aimlbilling_default") == "it needs Airflow 3.3 or later"
 
 
-def test_mapped_tasks_find_nothing_on_the_class() -> None:
-    """Airflow would use it for each index, whatever the index's own threshold."""
+def test_mapped_tasks_do_not_start_in_the_triggerer() -> None:
+    """Airflow uses what it finds on the class for every index, whatever the index's own threshold."""
     assert BalanceSensor.start_from_trigger is False
     assert BalanceSensor.start_trigger_args is None
     with DAG("mapped", start_date=START, schedule=None):
@@ -199,37 +202,38 @@ def test_mapped_tasks_find_nothing_on_the_class() -> None:
     assert mapped.start_trigger_args is None
 
 
-@needs_33
-def test_a_mapped_task_is_told_apart_on_the_worker() -> None:
-    assert obstacle(gate(threshold="1 USD"), "1 USD", "aimlbilling_default", map_index=0) == "the task is mapped"
+@needs_3_3
+def test_the_worker_says_that_a_mapped_task_cannot_start_in_the_triggerer() -> None:
+    why = why_not_from_trigger(gate(threshold="1 USD"), "1 USD", "aimlbilling_default", mapped=True)
+    assert why == "the task is mapped"
 
 
-@needs_33
-def test_what_a_cluster_policy_changes_counts() -> None:
+@needs_3_3
+def test_changes_by_a_cluster_policy_count() -> None:
     sensor = gate(threshold="1 USD", timeout=1000)
     sensor.timeout = 50
-    assert sensor.start_trigger_args.timeout == timedelta(seconds=50 + 2 * 60) + SLACK
+    assert sensor.start_trigger_args.timeout == timedelta(seconds=50 + 2 * 60) + DEFERRAL_SLACK
     sensor.outlets = [Asset("paid")]
     assert sensor.start_trigger_args is None
 
 
-@needs_33
+@needs_3_3
 def test_all_flags_reach_the_trigger() -> None:
-    kwargs = started(gate(threshold=1, poke_interval=7, exponential_backoff=True, max_wait=90, silent_fail=True))
-    wanted = {"poke_interval": 7, "exponential_backoff": True, "max_wait": 90, "silent_fail": True}
-    assert wanted.items() <= kwargs.items()
+    kwargs = trigger_kwargs(gate(threshold=1, poke_interval=7, exponential_backoff=True, max_wait=90, silent_fail=True))
+    expected = {"poke_interval": 7, "exponential_backoff": True, "max_wait": 90, "silent_fail": True}
+    assert expected.items() <= kwargs.items()
     defaults = {"deadline", "next_poll_at", "last_seen", "last_fault"}
-    assert set(kwargs) | defaults == set(BalanceTrigger(**kwargs).serialize()[1]), "none is forgotten"
+    assert set(kwargs) | defaults == set(BalanceTrigger(**kwargs).serialize()[1]), "no argument may be forgotten"
 
 
-@needs_33
-def test_what_is_asked_beside_the_balance_reaches_the_trigger() -> None:
-    asked = started(gate(threshold=1, respect_key_limit=True, fail_if_topup_stuck=True, topup_grace=60))
-    assert (asked["respect_key_limit"], asked["top_up_grace"]) == (True, 60)
+@needs_3_3
+def test_all_query_options_reach_the_trigger() -> None:
+    kwargs = trigger_kwargs(gate(threshold=1, respect_key_limit=True, fail_if_topup_stuck=True, topup_grace=60))
+    assert (kwargs["respect_key_limit"], kwargs["top_up_grace"]) == (True, 60)
 
 
-@needs_33
-def test_it_survives_the_serialized_dag() -> None:
+@needs_3_3
+def test_the_serialized_dag_keeps_it() -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     sensor = gate(threshold="{{ params.need }}")
@@ -240,8 +244,8 @@ def test_it_survives_the_serialized_dag() -> None:
     assert theirs["timeout"] == ours["timeout"]
 
 
-@needs_33
-def test_asking_for_it_loads_neither_requests_nor_the_hook() -> None:
+@needs_3_3
+def test_it_does_not_load_requests_or_the_hook() -> None:
     code = (
         "import sys\n"
         "from datetime import datetime\n"
