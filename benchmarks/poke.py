@@ -30,10 +30,10 @@ REUSED_SESSION = "baseline: reused requests session"
 def serve(certificate: str) -> None:
     """Serve an account over TLS. Answer every line on standard input with the number of connections so far."""
     sys.path.insert(0, str(TOOLS))
-    from tls import over_tls
+    from tls import enable_tls
 
     account = Sandbox("5 USD")
-    print(over_tls(account, Path(certificate)), flush=True)
+    print(enable_tls(account, Path(certificate)), flush=True)
     with account:
         for _ in sys.stdin:
             print(account.connections, flush=True)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
-def over_tls(sandbox: Sandbox, path: Path) -> str:
+def enable_tls(sandbox: Sandbox, path: Path) -> str:
     """
     Switch a sandbox to TLS before it starts.
 

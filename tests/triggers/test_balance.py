@@ -1,0 +1,177 @@
+"""The trigger of one gate: it fires one event, raises nothing, blocks nothing and reveals nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+from gates import fire, trigger, until_requested
+from support import KEY
+
+from airflow_provider_aimlbilling.client.client import AimlBillingClient
+from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+
+
+def test_a_trigger_survives_serialization() -> None:
+    more = {"respect_key_limit": True, "top_up_grace": 60.0}
+    first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x", **more)
+    path, arguments = first.serialize()
+    assert path == f"{BalanceTrigger.__module__}.{BalanceTrigger.__name__}"
+    again = BalanceTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == first.serialize()
+    assert set(arguments) == set(BalanceTrigger.__init__.__code__.co_varnames[1:]) - {"__class__"}
+    plain = set(trigger().serialize()[1])
+    assert not plain & set(more), "an older triggerer does not know them"
+
+
+def test_a_balance_that_is_enough_fires_cleared(sandbox: Sandbox) -> None:
+    event = asyncio.run(fire(trigger()))
+    assert event["status"] == "cleared"
+    assert event["balance"]["balance"] == 5_000_000
+
+
+def test_the_deadline_is_the_gate_s_own(sandbox: Sandbox) -> None:
+    event = asyncio.run(fire(trigger(threshold="9000000", deadline=time.time() + 0.5)))
+    assert event["status"] == "timeout"
+    assert "short by 4,000,000 credits (2.00 USD)" in event["message"]
+
+
+def test_the_deadline_holds_during_a_long_retry_after(sandbox: Sandbox) -> None:
+    sandbox.fail(status=429, retry_after=600)
+    started = time.monotonic()
+    event = asyncio.run(fire(trigger(deadline=time.time() + 0.6)))
+    assert event["status"] == "timeout"
+    assert time.monotonic() - started < 5
+    assert len(sandbox.requests) == 1, "the API asked for no further request"
+
+
+def test_the_first_poll_waits_for_next_poll_at(sandbox: Sandbox) -> None:
+    started = time.monotonic()
+    asyncio.run(fire(trigger(next_poll_at=time.time() + 0.6)))
+    assert sandbox.requests[0].at - started >= 0.55
+
+
+ERRORS = {
+    "refused key": ({"status": 401}, {}, "AimlBillingAuthError"),
+    "contract": ({"body": b"[]"}, {}, "AimlBillingContractError"),
+    "no connection": ({}, {"aimlbilling_conn_id": "nowhere"}, "AimlBillingConnectionError"),
+    "threshold": ({}, {"threshold": "12 EUR"}, "AimlBillingThresholdError"),
+    "no deadline": ({}, {"threshold": "9000000", "deadline": None}, "AimlBillingError"),
+    "no interval": ({}, {"threshold": "9000000", "poke_interval": None}, "AimlBillingError"),
+}
+
+
+@pytest.mark.parametrize("row", ERRORS)
+def test_every_error_becomes_an_event(sandbox: Sandbox, row: str) -> None:
+    fault, changes, error = ERRORS[row]
+    sandbox.fail(**fault)
+    event = asyncio.run(fire(trigger(**changes)))
+    assert (event["status"], event["error"]) == ("failed", error)
+    assert KEY not in json.dumps(event)
+
+
+def test_an_unexpected_error_shows_only_its_type(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    def fail(self: object, **options: object) -> None:
+        raise RuntimeError(f"Bearer {KEY}")
+
+    monkeypatch.setattr(AimlBillingClient, "get_balance", fail)
+    event = asyncio.run(fire(trigger()))
+    assert event == {
+        "status": "failed",
+        "error": "AimlBillingError",
+        "message": "Reading the balance failed unexpectedly with RuntimeError.",
+    }
+
+
+def test_the_event_loop_is_never_blocked(sandbox: Sandbox) -> None:
+    sandbox.fail(delay=0.6, times=1)
+
+    async def longest_stall() -> float:
+        task = asyncio.ensure_future(fire(trigger()))
+        longest, last = 0.0, time.monotonic()
+        while not task.done():
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        await task
+        return longest
+
+    assert asyncio.run(longest_stall()) < 0.4, "the response took longer"
+
+
+def test_a_rotated_key_is_used_at_the_next_poll(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    sandbox.set_balance(0)
+
+    async def rotate() -> dict[str, Any]:
+        task = asyncio.ensure_future(fire(trigger()))
+        await until_requested(sandbox, 2)
+        sandbox.key = "another-key-0123"
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", sandbox.connection())
+        sandbox.set_balance("2.50 USD")
+        return await task
+
+    assert asyncio.run(rotate())["status"] == "cleared"
+
+
+def test_the_log_has_one_line_for_each_change(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.set_balance(0)
+    monkeypatch.setattr(BalanceTrigger, "_log", logging.getLogger("gate"))  # Airflow 3 logs past caplog
+
+    async def wait() -> None:
+        task = asyncio.ensure_future(fire(trigger(poke_interval=0.1)))
+        for change in ({"status": 500}, {"status": 429}, None, {"reset": True}):
+            await until_requested(sandbox, len(sandbox.requests) + 3)
+            sandbox.recover() if change is None else sandbox.fail(**change)
+        await until_requested(sandbox, len(sandbox.requests) + 3)
+        sandbox.recover()
+        sandbox.set_balance("2 USD")
+        await task
+
+    with caplog.at_level("INFO", logger="gate"):
+        asyncio.run(wait())
+    lines = [record.getMessage() for record in caplog.records if record.name == "gate"]
+    assert [line.partition(" ")[0] for line in lines] == [
+        *("Waiting:", "Still", "Still"),
+        *("Waiting:", "Still", "Gate"),
+    ], lines
+    assert len(sandbox.requests) > 10
+
+
+def test_repr_and_serialization_contain_no_secret(sandbox: Sandbox) -> None:
+    waiting = trigger()
+    asyncio.run(fire(waiting))
+    assert KEY not in repr(waiting) + repr(waiting.serialize()) + repr(vars(waiting))
+
+
+def test_the_trigger_supports_triggerer_queues() -> None:
+    assert getattr(BalanceTrigger, "supports_triggerer_queue", True)
+
+
+def test_only_triggers_that_poll_alike_share_a_poll() -> None:
+    key = trigger()._poll_key()
+    assert trigger(threshold="1", deadline=0.0, next_poll_at=9.0, silent_fail=True)._poll_key() == key
+    others = [
+        *({"poke_interval": 0.3}, {"aimlbilling_conn_id": "another"}, {"exponential_backoff": True}),
+        *({"respect_key_limit": True}, {"top_up_grace": 60.0}, {"top_up_grace": 61.0}),
+    ]
+    assert len({key, *(trigger(**other)._poll_key() for other in others)}) == 7
+
+
+def test_setting_the_clock_back_does_not_stop_the_poll(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    sandbox.set_balance(0)
+    now = time.time
+
+    async def wait() -> dict[str, Any]:
+        task = asyncio.ensure_future(fire(trigger(deadline=now() + 3600)))
+        await until_requested(sandbox, 2)
+        monkeypatch.setattr(time, "time", lambda: now() - 3600)
+        sandbox.set_balance("2 USD")
+        return await asyncio.wait_for(task, 5)
+
+    assert asyncio.run(wait())["status"] == "cleared"
