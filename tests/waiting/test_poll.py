@@ -19,12 +19,12 @@ from gates import fire, trigger, until_requested
 from support import KEY
 from tls import enable_tls
 
-from airflow_provider_aimlbilling.compat import BaseHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.waiting import poll
 
 
 def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
-    """One request per interval, not per gate. A gate that ends does not disturb the others; the last one ends the poll."""
+    """One request per interval, not per gate. A gate's end does not disturb the others; the last one ends the poll."""
     sandbox.set_balance(0)
 
     async def wait() -> tuple[list[dict[str, Any]], int]:
@@ -116,9 +116,15 @@ def test_failed_gates_are_released(sandbox: Sandbox) -> None:
 
 
 def test_a_poll_without_subscribers_sends_no_further_request(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it look up the connection in its thread, where a triggerer that is stopping would hang."""
+    """Nor does it look up the connection again."""
+    look_up = poll.get_async_connection
     looked_up: list[str] = []
-    monkeypatch.setattr(BaseHook, "get_connection", looked_up.append)
+
+    async def count(conn_id: str) -> Any:
+        looked_up.append(conn_id)
+        return await look_up(conn_id)
+
+    monkeypatch.setattr(poll, "get_async_connection", count)
     sandbox.fail(delay=0.3)
 
     async def wait() -> None:
@@ -130,7 +136,7 @@ def test_a_poll_without_subscribers_sends_no_further_request(sandbox: Sandbox, m
 
     asyncio.run(wait())
     assert [request.path for request in sandbox.requests] == ["/v1/billing/balance"]
-    assert not looked_up
+    assert looked_up == ["aimlbilling_default"]
 
 
 def test_hanging_polls_do_not_use_the_threads_of_the_event_loop(sandbox: Sandbox) -> None:
