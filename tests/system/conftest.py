@@ -1,0 +1,93 @@
+"""
+One real Airflow for all system tests, with the built wheel in its own environment.
+
+It has a scheduler, a triggerer and, from 3.0 on, a DAG processor and an API server. Starting it and its tasks takes
+most of the time, so all DAG runs start together, each with an account of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import environment
+import pytest
+from deployment import Deployment
+from support import AIRFLOW_3, KEY, ROOT, for_this_airflow
+
+import airflow_provider_aimlbilling
+from airflow_provider_aimlbilling.sandbox import Sandbox
+
+BALANCES = {"waiting": "0.50 USD", "started": 0, "empty": 0, "faulty": "3 USD", "watched": "2 USD"}
+RUNS = {"ten_gates": {}, "no_worker": {"wanted": "1 USD"}, "needs_worker": {}, "does_not_open": {}, "faults": {}}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("system"))
+
+
+@pytest.fixture(scope="session")
+def accounts() -> Iterator[dict[str, Sandbox]]:
+    """Serve an account for each test."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(Sandbox(balance, key=KEY)) for name, balance in BALANCES.items()}
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """Return the interpreter of an environment with the wheel: in the matrix this one, otherwise a new one."""
+    if "site-packages" in airflow_provider_aimlbilling.__file__:
+        return Path(sys.executable)
+    built = environment.wheel(ROOT / ".build" / "system" / "dist")
+    return environment.make(ROOT / ".build" / "system" / "venv", "3.3.2", [str(built)])
+
+
+@pytest.fixture(scope="session")
+def deployment(
+    python: Path, accounts: dict[str, Sandbox], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("system")
+    dags = folder / "dags"
+    dags.mkdir()
+    for source in sorted((Path(__file__).parent / "dags").glob("*.py")):
+        if AIRFLOW_3 or source.name != "watcher.py":
+            (dags / source.name).write_text(for_this_airflow(source.read_text()))
+    faulty = json.loads(accounts["faulty"].connection())
+    env = {
+        "AIRFLOW_CONN_AIMLBILLING_DEFAULT": accounts["started"].connection(),
+        "AIRFLOW_CONN_POOR": accounts["started"].connection(),
+        "AIRFLOW_CONN_EMPTY": accounts["empty"].connection(),
+        "AIRFLOW_CONN_WATCHED": accounts["watched"].connection(),
+        "AIRFLOW_CONN_FAULTY": accounts["faulty"].connection(),
+        "AIRFLOW_CONN_WRONG_KEY": json.dumps(faulty | {"password": f"{KEY}-expired"}),
+        "AIRFLOW_CONN_NEWLINE": json.dumps(faulty | {"password": f"{KEY}\n"}),
+        "AIRFLOW_VAR_BUDGET": "1 USD",
+    }
+    if not AIRFLOW_3:
+        env["PYTHONPATH"] = str(ROOT / "tests")  # for airflow_2
+    with Deployment(folder / "home", python, dags, env) as running:
+        # In the database, where the triggerer looks it up in another way than in the environment.
+        running.add_connection("stored", accounts["waiting"].connection())
+        yield running
+
+
+@pytest.fixture(scope="session")
+def runs(deployment: Deployment) -> dict[str, str]:
+    """Start all DAG runs. Return their ids."""
+    return {dag_id: deployment.trigger(dag_id, conf) for dag_id, conf in RUNS.items()}
+
+
+@pytest.fixture(scope="session")
+def read_logs(deployment: Deployment) -> Callable[..., str]:
+    """Return a function that returns all log files, or those whose path contains a text."""
+
+    def read(part_of_path: str = "") -> str:
+        logs = (path for path in deployment.home.rglob("*.log") if part_of_path in str(path) and path.is_file())
+        return "".join(path.read_text(errors="replace") for path in logs)
+
+    return read
