@@ -8,7 +8,7 @@ Errors of this provider, named for what you can do about them.
     ├── AimlBillingThresholdError        the threshold in the DAG is invalid       -> fix the DAG
     ├── AimlBillingPricingError          the job cannot be priced                  -> fix the DAG, or set a threshold
     ├── AimlBillingAuthError             the API refused the key                   -> replace the key
-    │   └── AimlBillingKeyDisabledError  the key is switched off                   -> enable it, or use another one
+    │   └── AimlBillingKeyDisabledError  the key is disabled                       -> enable it, or use another one
     ├── AimlBillingContractError         the answer is not what the API documents  -> update, or switch v1/v2
     ├── AimlBillingUnavailable           no believable answer                      -> wait
     ├── AimlBillingTopUpStuckError       auto top-up is on but does not pay        -> check the payment method
@@ -46,7 +46,7 @@ class AimlBillingAuthError(AimlBillingError):
 
 
 class AimlBillingKeyDisabledError(AimlBillingAuthError):
-    """The key is switched off in the vendor's settings. Only gates with ``respect_key_limit`` check this."""
+    """The key is disabled in the vendor's settings. Only gates with ``respect_key_limit`` check this."""
 
 
 class AimlBillingContractError(AimlBillingError):

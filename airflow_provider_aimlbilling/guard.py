@@ -48,7 +48,7 @@ def require_balance(
         where it cannot check.
     :raises InsufficientBalanceError: the account cannot pay.
     :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
         the task does not run.
     """
     if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: pre_execute was this function itself
@@ -103,7 +103,7 @@ class Guard:
         :param context: the task's context.
         :raises InsufficientBalanceError: the account cannot pay.
         :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
-        :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
+        :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
         """
         verdict = self._decide(context)
         if verdict.clears:

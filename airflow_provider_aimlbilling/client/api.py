@@ -1,4 +1,4 @@
-"""Sending requests with one key: the session, which host has an endpoint, and errors in place of refusals."""
+"""Requests with one key: keep the session, find the endpoint's host, raise an error for every status but 200."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingUnavailable
 
 class Api:
     """
-    The API as one key sees it. It keeps one session, which it opens with the first request.
+    Sends requests with one key. The session is opened with the first request and then kept.
 
     :param settings: key, base URL, timeout and API version.
     """
@@ -33,7 +33,7 @@ class Api:
         :raises AimlBillingUnavailable: if it was closed.
         """
         if self.closed:
-            raise AimlBillingUnavailable("The client was closed, so no further request is sent.")
+            raise AimlBillingUnavailable("The client is closed and sends no more requests.")
         if self._session is None:
             self._session = open_session(self.settings)
         return self._session
@@ -46,9 +46,9 @@ class Api:
 
     def get_balance(self) -> bytes:
         """
-        Read the balance by the endpoint of the settings' API version.
+        Read the balance from the endpoint of the configured API version.
 
-        :raises AimlBillingError: its children, for anything but a 200.
+        :raises AimlBillingError: or a subclass, for any status other than 200, or no response.
         """
         return body_or_raise(fetch(self.session, self.settings, self.settings.balance_url), self.settings)
 
@@ -56,10 +56,10 @@ class Api:
         """
         Read any other endpoint.
 
-        :param path: of the endpoint.
-        :param query: its parameters.
-        :param max_bytes: largest body that is accepted.
-        :raises AimlBillingError: its children, for anything but a 200.
+        :param path: path of the endpoint.
+        :param query: query parameters.
+        :param max_bytes: largest body that is accepted, in bytes.
+        :raises AimlBillingError: or a subclass, for any status other than 200, or no response.
         """
         url = self.settings.url_for(path)
         return body_or_raise(fetch(self.session, self.settings, url, query, max_bytes=max_bytes), self.settings)
@@ -68,8 +68,8 @@ class Api:
         """
         Read an endpoint that supports ``ETag``.
 
-        :param etag: of the answer that the caller still has.
-        :returns: the response, whose status is 304 if that answer is still current.
+        :param etag: ETag of the response that the caller still has.
+        :returns: the response, whose status is 304 if that one is still current.
         :raises AimlBillingUnavailable: if there was no complete response in time.
         """
         return fetch(self.session, self.settings, self.settings.url_for(path), query, etag=etag)
@@ -79,7 +79,7 @@ def body_or_raise(response: ApiResponse, settings: Settings) -> bytes:
     """
     Return the body of a 200 response.
 
-    :raises AimlBillingError: its children, for any other status.
+    :raises AimlBillingError: or a subclass, for any other status.
     """
     if response.status != 200:
         raise refusal_error(response, settings)

@@ -1,5 +1,5 @@
 """
-From the answer of ``GET /v1/models?include=pricing`` to a :class:`Pricing`.
+Turn the response of ``GET /v1/models?include=pricing`` into a :class:`Pricing`.
 
 The accepted shapes are those that the vendor documents.
 """
@@ -22,11 +22,11 @@ def find_pricing(models: list[Any], model: str, model_type: str | None, read_at:
     """
     Find one model in the ``data`` of the catalogue's answer, by its id or an alias.
 
-    :param models: the entries, numbers as ``Decimal``.
+    :param models: the entries, with numbers as ``Decimal``.
     :param model: id or alias.
     :param model_type: the endpoint type, if a model has several.
     :param read_at: when the API confirmed the rates.
-    :raises AimlBillingPricingError: if it is not there, or there several times.
+    :raises AimlBillingPricingError: if the catalogue does not have it, or has it several times.
     :raises AimlBillingContractError: if its pricing does not have the documented shape.
     """
     named = [entry for entry in models if isinstance(entry, Mapping) and _is_called(entry, model)]
@@ -46,9 +46,9 @@ def read_pricing(model: str, pricing: object, read_at: datetime) -> Pricing:
     Read the ``pricing`` of one model.
 
     :param model: id of the model.
-    :param pricing: the object, numbers as ``Decimal``.
+    :param pricing: the object, with numbers as ``Decimal``.
     :param read_at: when the API confirmed the rates.
-    :raises AimlBillingPricingError: if there is none, or of an unknown kind.
+    :raises AimlBillingPricingError: if there is no pricing, or its kind is unknown.
     :raises AimlBillingContractError: if it does not have the documented shape.
     """
     if not isinstance(pricing, Mapping):
@@ -85,11 +85,11 @@ def _read_rate(model: str, rate: object, dimensions: Sequence[str] | None = None
     words = {key: value for key, value in rate.items() if key not in _NOT_DESCRIPTIVE and value is not None}
     if not words.get(name) or not all(isinstance(word, str) for word in words.values()):
         raise _shape_error(model, f"a rate without {name}, or with a field that is not text")
-    words[name] = words.pop(name)  # last: "output token"
+    words[name] = words.pop(name)  # put the unit last: "output token"
     price, per = (_read_number(model, rate, field) for field in ("price", "per"))
     if per == 0:
         raise _shape_error(model, "a rate per 0 units")
-    # As documented, there is one rate for each combination. A rate that leaves a dimension open would be a guess.
+    # The API documents one rate for each combination. Using a rate that leaves a dimension open would be a guess.
     when = {} if rate.get("when") is None else rate["when"]
     if not isinstance(when, Mapping) or set(when) != set(dimensions or ()) or None in when.values():
         raise _shape_error(model, "a rate that does not name a value for each dimension")

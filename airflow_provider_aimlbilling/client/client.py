@@ -1,4 +1,4 @@
-"""The client: every endpoint of the billing API that this provider uses, with retries and limits. No Airflow."""
+"""The client: every endpoint of the billing API that this provider uses, with retries and limits. Needs no Airflow."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _BALANCE_READERS = {"v1": responses.read_balance_v1, "v2": responses.read_balanc
 
 class AimlBillingClient:
     """
-    A client for one key. It keeps one session, and can be used from one thread at a time.
+    A client for one key. It keeps one session; use it from one thread at a time.
 
     :param settings: key, base URL, timeout and API version.
     :param retries: how often a call that got no believable answer is repeated, with exponential backoff, jitter and the
-        API's ``Retry-After``. Use ``0`` if the caller itself polls.
+        API's ``Retry-After``. Use ``0`` if the caller polls anyway.
     :param on_balance: called with each balance that was read, in credits; negative if the account is overdrawn.
-    :param log: where the client reports what it cannot read without failing.
+    :param log: logger for problems that do not make a call fail, such as an auto top-up that cannot be read.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class AimlBillingClient:
         self._api = Api(settings)
         self._on_balance = on_balance
         self._top_up = TopUpMonitor(self._api, log or logging.getLogger(__name__))
-        self._detail_failed = False  # the balance is not requested from /v2/billing/detail again
-        self._pricing_cache: dict[tuple[str, str | None], tuple[str, Pricing]] = {}  # with the ETag of each
+        self._detail_failed = False  # if True, the balance no longer comes from /v2/billing/detail
+        self._pricing_cache: dict[tuple[str, str | None], tuple[str, Pricing]] = {}  # (model, type) -> (ETag, pricing)
 
     def __repr__(self) -> str:
         return f"<AimlBillingClient of {self.settings.base_url}>"
@@ -95,15 +95,16 @@ class AimlBillingClient:
         v1: ``GET /v1/billing/balance`` (all fields). v2: ``GET /v2/billing`` (USD, converted to credits; other fields
         are ``None``).
 
-        :param with_top_up: report whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too, by
-            ``GET /v2/billing/detail`` instead of ``GET /v2/billing``, as long as that works.
-        :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`. One more request if
-            the key has no limit, two if it has one (for a limit that never resets: one, and four for each year).
-        :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
-            not: :attr:`Balance.top_up`. One more request, and up to four for the ledger if the balance is below its
-            threshold. If that fails, it is ``None``.
+        :param with_top_up: also report on v2 whether auto top-up is on (:attr:`Balance.auto_debit_status`). This uses
+            ``GET /v2/billing/detail`` instead of ``GET /v2/billing``, until it fails once.
+        :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`. This takes one more
+            request if the key has no limit, and two if it has one. A limit that never resets takes one, plus about four
+            for each year of the key.
+        :param top_up_grace: also read the auto top-up (:attr:`Balance.top_up`), and report it as stuck if it has not
+            paid for so many seconds. This takes one more request, and up to four for the ledger if the balance is below
+            its threshold. It is ``None`` if that fails.
         :raises AimlBillingAuthError: 401, or a 403 that does not say that the account is out of credits.
-        :raises AimlBillingKeyDisabledError: the key is switched off, with ``respect_key_limit``.
+        :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
         :raises AimlBillingUnavailable: no believable answer, even after the retries.
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
@@ -131,20 +132,20 @@ class AimlBillingClient:
         """
         Read what the key may spend and has spent: ``GET /v1/key`` and ``GET /v2/usage``.
 
-        The first describes the key that was used last, so it counts only if its prefix is that of this key.
+        ``GET /v1/key`` describes the key that was used last, so the response counts only if it has this key's prefix.
 
         :returns: the limit; ``None`` if the key has none.
-        :raises AimlBillingUnavailable: the API described another key, even after the retries; or there was no answer.
-        :raises AimlBillingKeyDisabledError: the key is switched off.
-        :raises AimlBillingError: its other children, as in :meth:`get_balance`.
+        :raises AimlBillingUnavailable: no answer, or only about another key, even after the retries.
+        :raises AimlBillingKeyDisabledError: the key is disabled.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`.
         """
         return with_retries(self._read_key_limit, self.retries)
 
     def get_top_up(self) -> TopUp:
         """
-        Read the auto top-up settings: ``GET /v2/billing/detail``. Nothing else of that answer is read.
+        Read the auto top-up settings: ``GET /v2/billing/detail``. Nothing else in that response is read.
 
-        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
         return with_retries(lambda: responses.read_top_up(self._api.get(DETAIL)), self.retries)
 
@@ -157,14 +158,15 @@ class AimlBillingClient:
         type: str | None = None,
     ) -> Iterator[Transaction]:
         """
-        Iterate over the ledger, newest first, to any length: ``GET /v2/billing/transactions``, by its cursor.
+        Iterate over the whole ledger, newest entry first: ``GET /v2/billing/transactions``, page by page.
 
         :param start: only entries from this time on; with a time zone.
         :param end: only entries before this time; with a time zone.
         :param direction: ``TOPUP`` or ``CHARGE``.
         :param type: one of :data:`~airflow_provider_aimlbilling.money.usage.TRANSACTION_TYPES`.
         :raises ValueError: a time without a time zone, an empty window, or an unknown direction or type.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`; a page is requested when it is needed.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`. Pages are requested on demand, so iterating
+            can raise them too.
         """
         if direction is not None and direction not in DIRECTIONS:
             raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}, not {direction!r}.")
@@ -198,7 +200,7 @@ class AimlBillingClient:
         :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
         iso_time(start), iso_time(end)  # both must have a time zone
         if end < start:
@@ -218,12 +220,12 @@ class AimlBillingClient:
         """
         Read what one model costs from the live catalogue: ``GET /v1/models?id=…&include=pricing``.
 
-        A client that asks again sends the ``ETag``, so that an unchanged answer is not transferred again.
+        Repeated calls send the ``ETag``, so that an unchanged response is not transferred again.
 
         :param model: id of the model, or one of its aliases.
         :param model_type: the endpoint type, such as ``openai/chat-completions``, if a model has several.
-        :raises AimlBillingPricingError: no model is named, the catalogue does not have it, or has several of that name.
-        :raises AimlBillingError: its other children, as in :meth:`get_balance`.
+        :raises AimlBillingPricingError: the name is empty, or the catalogue has no such model, or several.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`.
         """
         if not isinstance(model, str) or not model.strip():
             raise AimlBillingPricingError(
@@ -240,7 +242,7 @@ class AimlBillingClient:
             try:
                 return responses.read_balance_v2_detail(self._api.get(DETAIL))
             except (AimlBillingAuthError, AimlBillingContractError, AimlBillingUnavailable) as error:
-                # The balance must not depend on the detail, which this key may not be allowed to see.
+                # The balance must not depend on /detail, which the key may not be allowed to read.
                 self._detail_failed = True
                 if getattr(error, "status", None) == 429:
                     raise
@@ -256,11 +258,12 @@ class AimlBillingClient:
         if key.disabled:
             owner = f"the connection {self.settings.conn_id!r}" if self.settings.conn_id else "these settings"
             raise AimlBillingKeyDisabledError(
-                f"The API key of {owner} is switched off: enable it in the vendor's settings, or use another one."
+                f"The API key of {owner} is disabled: enable it in the vendor's settings, or use another one."
             )
         if key.limit is None or key.retention is None:
             return None
-        # Times are sent in milliseconds, cut off, and the end of a window is exclusive: keep the latest charges.
+        # Times are truncated to milliseconds, and a window excludes its end: add one millisecond to include the latest
+        # charges.
         now = datetime.now(timezone.utc) + timedelta(milliseconds=1)
         windows = split_window(min(limit_period_start(key.retention, key.created_at, now), now), now)
         queries = [{"start": iso_time(start), "end": iso_time(end)} for start, end in windows]

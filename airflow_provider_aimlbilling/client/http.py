@@ -1,4 +1,4 @@
-"""HTTP as this client needs it: authenticated, bounded in time and size, with faults named."""
+"""HTTP requests with authentication, limits on time and size, and errors that name the cause."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from airflow_provider_aimlbilling import __version__
 from airflow_provider_aimlbilling.client.settings import Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
-MAX_BODY_BYTES = 1024 * 1024  # a balance has about 250, a full page of the ledger about 30,000
-MAX_USAGE_BYTES = 16 * MAX_BODY_BYTES  # three months by day and model take some millions
+MAX_BODY_BYTES = 1024 * 1024  # a balance takes about 250 bytes, a full page of the ledger about 30,000
+MAX_USAGE_BYTES = 16 * MAX_BODY_BYTES  # three months by day and model take some million bytes
 
-# However long the API asks to wait, polling once an hour keeps a gate from missing a top-up.
+# Poll at least once an hour, even if the API asks for a longer wait, so that a gate notices a top-up.
 MAX_RETRY_AFTER = 3600.0  # seconds
 
 
@@ -53,7 +53,7 @@ class _BearerAuth(AuthBase):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Follow no redirect. Even to prepare one, requests would read the whole body, however long that takes."""
+        """Never follow a redirect. Even to prepare one, requests would read the whole body without any limit."""
 
 
 def open_session(settings: Settings) -> requests.Session:
@@ -63,7 +63,7 @@ def open_session(settings: Settings) -> requests.Session:
     session.headers["Content-Type"] = "application/json"
     session.headers["Accept"] = "application/json"
     session.headers["User-Agent"] = f"airflow-provider-aimlbilling/{__version__} {requests.utils.default_user_agent()}"
-    # Not on loopback: plain http is allowed there, and a proxy would see the key.
+    # No proxies for plain http, which is for loopback only: a proxy would see the key.
     session.trust_env = settings.base_url.startswith("https://")
     return session
 
@@ -83,11 +83,11 @@ def fetch(
     :param session: as :func:`open_session` returned it.
     :param settings: the settings that it was opened with.
     :param url: where to send it.
-    :param params: the query.
+    :param params: query parameters.
     :param etag: of a response that the caller still has; the API answers 304 if that is still current.
-    :param max_bytes: largest body that is accepted.
+    :param max_bytes: largest body that is accepted, in bytes.
     :raises AimlBillingUnavailable: if there was no complete response in time.
-    :raises AimlBillingContractError: if the body is larger than any of this API.
+    :raises AimlBillingContractError: if the body is larger than ``max_bytes``.
     """
     try:
         with session.get(
@@ -108,15 +108,15 @@ def fetch(
 
 
 def _read_body(response: requests.Response, timeout: float, max_bytes: int) -> bytes:
-    """Read the body with a limit on its size and total time: the read timeout only starts over with each byte."""
+    """Read the body with a limit on its size and on the total time. The read timeout restarts with every byte."""
     body, deadline = bytearray(), time.monotonic() + timeout
-    # In small pieces, because each may be compressed and grow when it is decoded.
+    # In small chunks, because compressed data grows when it is decoded.
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > max_bytes:
             if response.status_code == 200:
                 raise AimlBillingContractError(
-                    f"The answer is longer than {max_bytes:,} bytes, which no answer of this API is. Check the "
+                    f"The response has more than {max_bytes:,} bytes, and this API never sends that much. Check the "
                     "connection's host: something else is answering there."
                 )
             break
@@ -151,7 +151,7 @@ _DESCRIPTIONS = {
 
 
 def _describe(fault: BaseException) -> str:
-    """Name a fault without quoting it, because the texts of libraries may contain anything."""
+    """Describe an error without quoting it, because messages of libraries may contain anything."""
     description = _DESCRIPTIONS.get(type(fault).__name__)
     if description:
         return description

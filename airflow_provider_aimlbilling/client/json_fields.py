@@ -1,8 +1,8 @@
 """
-Reading fields of a JSON answer, with an error that names the field.
+Read the fields of a JSON response. Errors name the field.
 
-Errors show only numbers, booleans and null of what was received: an answer may hold personal data, and errors are read
-by many people.
+Errors quote received values only if they are numbers, booleans or null, because a response may hold personal data and
+many people read errors.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Parse a body that must be a JSON object, its numbers as ``Decimal``.
 
     :param body: the body of a 200 response.
-    :raises AimlBillingUnavailable: if it is not JSON: it says nothing about the balance.
+    :raises AimlBillingUnavailable: if it is not JSON, so that the balance is unknown.
     :raises AimlBillingContractError: if it is JSON but not an object.
     """
     try:
-        # All numbers as Decimal, even 'NaN', so that nothing passes through binary float before it was checked.
+        # All numbers as Decimal, even 'NaN', so that nothing passes through binary float before it is checked.
         answer = json.loads(body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal)
     except (ValueError, RecursionError):
         raise AimlBillingUnavailable(
@@ -58,7 +58,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def require_field(answer: Mapping[str, Any], name: str, *kinds: type) -> Any:
     """
-    Return a field that must be present and, if kinds are given, of one of them.
+    Return a field that must be present. If types are given, it must have one of them.
 
     :raises AimlBillingContractError: if it is not.
     """
@@ -78,7 +78,7 @@ def amount_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: int 
     :raises AimlBillingContractError: if it is not.
     """
     number = require_field(answer, name)
-    # Sums of binary floats have long tails, such as 0.000030000000000000004. Anything longer is not an amount.
+    # Sums of binary floats end in long tails, such as 0.000030000000000000004. Accept those, but nothing longer.
     if isinstance(number, Decimal) and number.is_finite() and number.as_tuple().exponent >= -40:  # type: ignore[operator]
         try:
             return Amount(EXACT.multiply(number, credits_per_unit))
@@ -110,7 +110,7 @@ def choice_field(answer: Mapping[str, Any], name: str, known: tuple[str, ...]) -
     """
     Return a text field that must have one of the documented values.
 
-    :raises AimlBillingContractError: if it has not.
+    :raises AimlBillingContractError: if it has another value.
     """
     value: str = require_field(answer, name, str)
     if value not in known:
@@ -129,7 +129,8 @@ def time_field(answer: Mapping[str, Any], name: str) -> datetime:
     """
     text = require_field(answer, name, str)
     try:
-        # Python 3.10 reads neither the Z nor anything but three or six digits of a second, which is what is documented.
+        # Python 3.10 does not accept a trailing Z. It accepts fractions of a second with three or six digits only,
+        # which is what the API documents.
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
         return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):
@@ -140,7 +141,7 @@ def object_in_list(value: object, name: str) -> dict[str, Any]:
     """
     Return an element of a list that must be an object.
 
-    :param name: of the list.
+    :param name: name of the list.
     :raises AimlBillingContractError: if it is not.
     """
     if not isinstance(value, dict):

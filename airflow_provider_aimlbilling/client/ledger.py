@@ -15,12 +15,12 @@ _LEDGER = "/v2/billing/transactions"
 
 def iter_ledger(api: Api, query: Mapping[str, str], retries: int) -> Iterator[Transaction]:
     """
-    Iterate over the ledger, newest first. A page is requested when its first entry is needed.
+    Iterate over the ledger, newest entry first. A page is requested when its first entry is needed.
 
     :param api: the API.
     :param query: filters and page size.
     :param retries: how often a page that got no believable answer is requested again.
-    :raises AimlBillingError: its children, as :meth:`Api.get` says.
+    :raises AimlBillingError: or a subclass, see :meth:`Api.get`.
     """
     seen: set[str] = set()
     cursor: str | None = None
@@ -35,5 +35,5 @@ def iter_ledger(api: Api, query: Mapping[str, str], retries: int) -> Iterator[Tr
         if cursor is None:
             return
         if cursor in seen:
-            raise AimlBillingContractError("The ledger returned a cursor that it had returned before. Report this.")
+            raise AimlBillingContractError("The ledger returned the same cursor twice. Please report this.")
         seen.add(cursor)

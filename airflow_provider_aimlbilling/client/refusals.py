@@ -1,8 +1,8 @@
 """
-From an HTTP status other than 200 to the error that says what to do about it.
+Turn a response with a status other than 200 into an error that says what to do about it.
 
-Only the vendor's error message and request id are quoted, without the key: a body may hold personal data, and errors
-are read by many people.
+Only the vendor's error message and request id are quoted, without the key: a body may hold personal data, and many
+people read errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_aimlbilling.exceptions import (
     InsufficientBalanceError,
 )
 
-# The documented wording, and the one that the live API was seen to use.
+# The documented wording, and the wording that the live API has used.
 OUT_OF_CREDITS = re.compile(r"out of (credits|funds)", re.IGNORECASE)
 
 
@@ -29,7 +29,7 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
     Return the error for a response whose status is not 200.
 
     :param response: the response.
-    :param settings: of the client, for the base URL and the connection id.
+    :param settings: the client's settings, for the base URL and the connection id.
     """
     status = response.status
     quote, message = _vendor_message(response.body, settings.key)
@@ -66,7 +66,7 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
 
 
 def _vendor_message(body: bytes, key: str) -> tuple[str, str]:
-    """Return the vendor's message twice: with the request id and safe to print, and as it was received."""
+    """Return the vendor's message in two forms: quoted with the request id and safe to print, and as received."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -82,7 +82,7 @@ def _vendor_message(body: bytes, key: str) -> tuple[str, str]:
 
 
 def _printable_without_key(text: str, key: str) -> str:
-    """Make external text safe to print: one line, only printable characters, no four characters in a row of the key."""
+    """Make external text safe to print: one line, printable characters only, no part of the key of four characters."""
     # No square brackets either: Airflow's command line reads them as markup and drops what is inside.
     text = " ".join(text.split()).translate({ord("["): "(", ord("]"): ")"})
     text = "".join(char for char in text if char.isprintable())

@@ -1,5 +1,5 @@
 """
-From the body of a 200 response to values.
+Turn the body of a 200 response into values.
 
 The personal fields of ``/v2/billing/detail`` (``email``, ``user_id``) are not read, so they cannot be passed on.
 """
@@ -50,7 +50,7 @@ class ApiKey:
     What ``GET /v1/key`` says about a key.
 
     :param prefix: the key's first eight characters.
-    :param disabled: whether it is switched off.
+    :param disabled: whether it is disabled.
     :param retention: when its limit resets: ``no_reset``, ``day``, ``week``, ``month``; ``None`` without a limit.
     :param limit: credits that it may spend in that period; ``None`` without a limit.
     :param created_at: when it was created.
@@ -67,7 +67,7 @@ def read_balance_v1(body: bytes) -> Balance:
     """
     Read the answer of ``GET /v1/billing/balance``, in credits. Undocumented fields are ignored.
 
-    :raises AimlBillingUnavailable: if the body is not JSON: it says nothing about the balance.
+    :raises AimlBillingUnavailable: if the body is not JSON, so that the balance is unknown.
     :raises AimlBillingContractError: if a documented field is missing or of the wrong type.
     :raises InsufficientBalanceError: if the balance is negative.
     """
@@ -82,9 +82,9 @@ def read_balance_v1(body: bytes) -> Balance:
 
 def read_balance_v2(body: bytes) -> Balance:
     """
-    Read the answer of ``GET /v2/billing``, which is in USD.
+    Read the response of ``GET /v2/billing``, which is in USD.
 
-    :raises AimlBillingUnavailable: if the body is not JSON: it says nothing about the balance.
+    :raises AimlBillingUnavailable: if the body is not JSON, so that the balance is unknown.
     :raises AimlBillingContractError: if a documented field is missing or wrong, or the currency is not USD.
     :raises InsufficientBalanceError: if the balance is negative.
     """
@@ -95,12 +95,12 @@ def read_balance_v2(body: bytes) -> Balance:
 
 def read_balance_v2_detail(body: bytes) -> Balance:
     """
-    Read the balance from the answer of ``GET /v2/billing/detail``, and whether the account tops itself up.
+    Read the response of ``GET /v2/billing/detail``: the balance, and whether auto top-up is on.
 
-    The latter is reported in the words of v1; it is ``None`` if it is not as documented, since the balance does not
-    depend on it.
+    Auto top-up is reported in the words of v1. If that part of the response is not as documented, it is ``None``: the
+    balance is valid all the same.
 
-    :raises AimlBillingError: as :func:`read_balance_v2`.
+    :raises AimlBillingError: see :func:`read_balance_v2`.
     """
     balance = read_balance_v2(body)
     try:
@@ -112,7 +112,7 @@ def read_balance_v2_detail(body: bytes) -> Balance:
 
 def read_top_up(body: bytes) -> TopUp:
     """
-    Read the auto top-up settings from the answer of ``GET /v2/billing/detail``, and nothing else.
+    Read the auto top-up settings from the response of ``GET /v2/billing/detail``, and nothing else.
 
     :raises AimlBillingContractError: if they are not as documented.
     """
@@ -129,7 +129,7 @@ def read_top_up(body: bytes) -> TopUp:
 
 def read_api_key(body: bytes) -> ApiKey:
     """
-    Read the answer of ``GET /v1/key``.
+    Read the response of ``GET /v1/key``.
 
     :raises AimlBillingContractError: if it is not as documented.
     """
@@ -148,7 +148,8 @@ def read_api_key(body: bytes) -> ApiKey:
 
 def read_transactions(body: bytes) -> tuple[list[Transaction], str | None]:
     """
-    Read a page of ``GET /v2/billing/transactions``, and the cursor of the next one; ``None`` after the last.
+    Read a page of ``GET /v2/billing/transactions``. Return its entries and the cursor of the next page, or ``None``
+    after the last page.
 
     :raises AimlBillingContractError: if it is not as documented.
     """
@@ -162,7 +163,7 @@ def read_transactions(body: bytes) -> tuple[list[Transaction], str | None]:
 
 def read_usage(body: bytes) -> Usage:
     """
-    Read the answer of ``GET /v2/usage`` or ``GET /v2/usage/detail``.
+    Read the response of ``GET /v2/usage`` or ``GET /v2/usage/detail``.
 
     :raises AimlBillingContractError: if it is not as documented.
     """
@@ -186,8 +187,8 @@ def _balance_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: in
     """
     Read what the account holds.
 
-    Charges land after the calls that caused them, so an account can be overdrawn. That is below any threshold, and
-    not a faulty answer.
+    Charges are recorded after the calls that caused them, so an account can be overdrawn. That is not a faulty
+    response: the account is below any threshold.
     """
     number = answer.get(name)
     if isinstance(number, Decimal) and number.is_finite() and number < 0:

@@ -1,4 +1,4 @@
-"""Repeating a call that got no believable answer."""
+"""Retries for calls that got no believable answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from urllib3.util import Retry
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
 
-# A longer Retry-After is not slept through inside a task; the error carries it to callers that wait without a worker.
+# Do not sleep longer than this inside a task. The error carries a longer Retry-After to callers that can wait without a
+# worker.
 MAX_RETRY_SLEEP = 30.0  # seconds
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ def with_retries(call: Callable[[], T], retries: int) -> T:
     """
     Make a call, and repeat it if there was no believable answer.
 
-    It waits with exponential backoff and jitter, or as long as the API's ``Retry-After`` asks.
+    Before each retry it waits with exponential backoff and jitter, or longer if the API's ``Retry-After`` says so.
 
     :param call: one request or several that belong together.
     :param retries: how often the call is repeated at most.
@@ -31,7 +32,8 @@ def with_retries(call: Callable[[], T], retries: int) -> T:
     while True:
         try:
             return call()
-        # Raised without the frames below: some logs print the locals of each frame, and there the key is a local.
+        # Raised without the frames below: some logs print the local variables of every frame, and the key is one of
+        # them.
         except AimlBillingUnavailable as error:
             requested = error.retry_after or 0.0
             if not schedule.total or requested > MAX_RETRY_SLEEP:

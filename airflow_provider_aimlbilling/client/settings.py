@@ -1,4 +1,4 @@
-"""What the client needs to know, checked: API key, base URL, timeout and API version."""
+"""The validated settings of the client: API key, base URL, timeout and API version."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_TIMEOUT = 3600.0  # seconds
 EXTRA_FIELDS = ("timeout", "api_version")
 
 _ROUTES = {
-    # As documented: v1 in credits, on the host of the vendor's "account balance" page; v2 in USD, on the host of the
-    # API reference.
+    # As the vendor documents them: v1, in credits, on the host named on the "account balance" page; v2, in USD, on the
+    # host of the API reference.
     "v1": ("https://billing.aimlapi.com", "/v1/billing/balance"),
     "v2": ("https://api.aimlapi.com", "/v2/billing"),
 }
@@ -27,7 +27,7 @@ _HOST_EXAMPLE = "write it like https://billing.aimlapi.com, or leave it empty fo
 
 
 class ConnectionLike(Protocol):
-    """The attributes of an Airflow connection that are read."""
+    """The attributes of an Airflow connection that :class:`Settings` reads."""
 
     conn_id: str
     conn_type: Any
@@ -42,12 +42,12 @@ class ConnectionLike(Protocol):
 @dataclass(frozen=True)
 class Settings:
     """
-    What the client needs to know. Everything is checked when it is created.
+    The settings of a client. They are validated on creation.
 
     :param key: the API key.
     :param base_url: scheme, host and port; empty for the vendor's. ``https://`` is added if there is no scheme; plain
         ``http://`` is accepted for loopback addresses only.
-    :param timeout: seconds to wait for a connection, and again for the answer; above 0, up to 3600.
+    :param timeout: seconds to wait for a connection, and then again for the complete response; above 0, up to 3600.
     :param api_version: ``v1`` (balance in credits, all fields) or ``v2`` (balance in USD).
     :param conn_id: id of the Airflow connection that the settings come from, for error messages.
     :raises AimlBillingConnectionError: naming the field that is invalid and how to fix it.
@@ -112,7 +112,7 @@ class Settings:
         """
         Return the URL of any other endpoint.
 
-        The vendor's host for the v1 balance has only that; its other endpoints are on the API's main host.
+        The vendor's billing host serves only the v1 balance. All other endpoints are on the main host of the API.
         """
         return (_ROUTES["v2"][0] if self.base_url == _ROUTES["v1"][0] else self.base_url) + path
 
@@ -150,8 +150,8 @@ def parse_extra(connection: ConnectionLike) -> dict[str, Any]:
     :param connection: the connection.
     :raises AimlBillingConnectionError: if it is not a JSON object.
     """
-    # Not extra_dejson: that masks values with a call that must not be made from a trigger's event loop, and turns
-    # invalid JSON into an empty dictionary. Neither of our extra fields is secret.
+    # Not extra_dejson, for two reasons: it masks values with a call that is not allowed in a trigger's event loop, and
+    # it turns invalid JSON into an empty dictionary. Our extra fields are not secret.
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
@@ -166,8 +166,8 @@ def parse_extra(connection: ConnectionLike) -> dict[str, Any]:
 
 def connection_error(conn_id: str, what: str) -> AimlBillingConnectionError:
     """Return the error that says which connection is invalid and why."""
-    subject = f"The Airflow connection {conn_id!r} is" if conn_id else "The settings of the client are"
-    return AimlBillingConnectionError(f"{subject} invalid: {what}.")
+    subject = f"The Airflow connection {conn_id!r}" if conn_id else "The configuration of the client"
+    return AimlBillingConnectionError(f"{subject} is invalid: {what}.")
 
 
 def missing_connection_error(conn_id: str) -> AimlBillingConnectionError:
@@ -186,10 +186,10 @@ def missing_connection_error(conn_id: str) -> AimlBillingConnectionError:
 
 def _normalized_url(host: str, port: int | None, conn_id: str) -> str:
     """
-    Check a base URL and return it as scheme, name and port; empty if it is left to the vendor's.
+    Check a base URL and return its scheme, host name and port; an empty text stands for the vendor's host.
 
     :param host: as it was entered, with or without a scheme.
-    :param port: of the connection, which counts if the host has none.
+    :param port: port of the connection, used if the host does not contain one.
     :param conn_id: for the error.
     """
     url = host.strip().rstrip("/")

@@ -18,23 +18,23 @@ from airflow_provider_aimlbilling.money.usage import stayed_below
 
 DETAIL = "/v2/billing/detail"
 
-# How many ledger entries are read at each poll to decide whether an auto top-up is stuck.
+# The most ledger entries that one poll reads to decide whether an auto top-up is stuck.
 MAX_LEDGER_ENTRIES = 300
 
 
 class TopUpMonitor:
     """
-    Reads the auto top-up next to a balance. Its failures are logged once and never raised.
+    Reads the auto top-up that belongs to a balance. Its failures are logged once and never raised.
 
     :param api: the API.
-    :param log: a logger of any kind, where a failure is reported.
+    :param log: logger for failures.
     """
 
     def __init__(self, api: Api, log: Any) -> None:
         self._api = api
         self._log = log
         self._warned = False
-        self._not_before = 0.0  # time.monotonic() before which the API asked not to be called
+        self._not_before = 0.0  # the API asked not to be called before this time.monotonic()
 
     def read(self, balance: Number, grace: float) -> TopUp | None:
         """
@@ -60,7 +60,7 @@ class TopUpMonitor:
         if not top_up.is_enabled or top_up.threshold is None or balance >= top_up.threshold:
             return top_up
         since = datetime.now(timezone.utc) - timedelta(seconds=grace)
-        # Usually one page. An account with more entries than are read here is busy, not stuck.
+        # Usually one page is enough. An account with more entries than are read here is busy, not stuck.
         ledger = iter_ledger(self._api, {"limit": "100", "from": iso_time(since)}, retries=0)
         entries = list(islice(ledger, MAX_LEDGER_ENTRIES + 1))
         stuck = len(entries) <= MAX_LEDGER_ENTRIES and stayed_below(balance, top_up.threshold, entries)

@@ -125,7 +125,7 @@ class AimlBillingHook(BaseHook):
             not: :attr:`Balance.top_up`.
         :raises AimlBillingConnectionError: the connection is missing or invalid.
         :raises AimlBillingAuthError: 401, or a 403 that does not say that the account is out of credits.
-        :raises AimlBillingKeyDisabledError: the key is switched off, with ``respect_key_limit``.
+        :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
         :raises AimlBillingUnavailable: no believable answer, even after the retries.
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
@@ -140,7 +140,7 @@ class AimlBillingHook(BaseHook):
 
         :param gate: the rule.
         :param respect_key_limit: as in :meth:`get_balance`.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`; but a lack of credits is a verdict.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is a verdict.
         """
         reading: Balance | InsufficientBalanceError
         try:
@@ -157,7 +157,7 @@ class AimlBillingHook(BaseHook):
         Read what the connection's key may spend and has spent: see :meth:`AimlBillingClient.get_key_limit`.
 
         :returns: the limit; ``None`` if the key has none.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
         return self.client.get_key_limit()
 
@@ -165,7 +165,7 @@ class AimlBillingHook(BaseHook):
         """
         Read the auto top-up settings: see :meth:`AimlBillingClient.get_top_up`.
 
-        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
         return self.client.get_top_up()
 
@@ -185,7 +185,7 @@ class AimlBillingHook(BaseHook):
         :param direction: ``TOPUP`` or ``CHARGE``.
         :param type: one of :data:`~airflow_provider_aimlbilling.money.usage.TRANSACTION_TYPES`.
         :raises ValueError: a time without a time zone, an empty window, or an unknown direction or type.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`; a page is requested when it is needed.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.
         """
         return self.client.iter_transactions(start=start, end=end, direction=direction, type=type)
 
@@ -209,7 +209,7 @@ class AimlBillingHook(BaseHook):
         :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
-        :raises AimlBillingError: its children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
         return self.client.get_usage(
             start=start, end=end, by_model=by_model, group_by=group_by, tz=tz, key_prefix=key_prefix
@@ -222,7 +222,7 @@ class AimlBillingHook(BaseHook):
         :param model: id of the model, or one of its aliases.
         :param model_type: the endpoint type, such as ``openai/chat-completions``, if a model has several.
         :raises AimlBillingPricingError: no model is named, the catalogue does not have it, or has several of that name.
-        :raises AimlBillingError: its other children, as in :meth:`get_balance`.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`.
         """
         return self.client.get_pricing(model, model_type=model_type)
 

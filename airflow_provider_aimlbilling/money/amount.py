@@ -1,8 +1,8 @@
 """
 Exact amounts of money.
 
-Amounts are ``int`` or ``Decimal``, never binary ``float``, and know both units: 2,000,000 credits are 1 USD, as the
-vendor's pricing documentation states.
+Amounts are ``int`` or ``Decimal``, never binary ``float``, and convert between credits and USD. According to the
+vendor's pricing documentation, 2,000,000 credits are 1 USD.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 
 CREDITS_PER_USD = 2_000_000
 
-# The largest integer that every JSON reader keeps exact (2**53), about 4.5 billion USD. A larger balance is a faulty
-# answer, not a fortune.
+# The largest integer that every JSON reader represents exactly (2**53), about 4.5 billion USD. A larger balance must be
+# an error.
 MAX_CREDITS = 2**53
 
-# Our own context, because the caller's may round. A result that would have to be rounded is refused instead.
+# Our own context, because the caller's may round. Here a result that cannot be exact raises an error.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 _ACCEPTED_FORMS = "Write credits as 5000000 or '5000000 credits', dollars as '2.50 USD' or '$2.50'."
@@ -44,7 +44,7 @@ def format_usd(usd: Decimal, group: str = "") -> str:
     Format dollars exactly, with at least two decimal places.
 
     :param usd: amount in USD.
-    :param group: separator of thousands, such as ``","``.
+    :param group: thousands separator, such as ``","``.
     """
     whole, _, fraction = f"{usd:{group}f}".partition(".")
     return f"{whole}.{fraction:0<2}"
@@ -88,7 +88,7 @@ class Amount:
     @classmethod
     def parse(cls, value: object) -> Amount:
         """
-        Read an amount that a person or a template wrote.
+        Parse an amount from a DAG file or a rendered template.
 
         :param value: an :class:`Amount`; whole credits as ``int``; ``Decimal`` credits; text such as ``"5000000"``,
             ``"5000000 credits"``, ``"2.50 USD"`` or ``"$2.50"``.
@@ -132,7 +132,7 @@ def _simplest(number: Decimal) -> Number:
 
 
 def _hint(value: object) -> str:
-    """Guess what the author of a value that is not an amount meant."""
+    """Return a hint about what the author of an invalid value probably meant."""
     if isinstance(value, str) and "{{" in value:
         return " This template was not rendered: pass it directly as the operator's threshold."
     if isinstance(value, str) and _DECIMAL_WITHOUT_UNIT.fullmatch(value.strip()):

@@ -1,4 +1,4 @@
-"""What the account holds, and what may limit it: the key's own spending limit and the auto top-up."""
+"""What the account holds, the key's own spending limit, and the auto top-up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class KeyLimit:
 
     :param period: ``day``, ``week`` or ``month`` (each starts at 00:00 UTC), or ``no_reset``.
     :param limit: credits that the key may spend per period.
-    :param spent: credits that it has spent in the current period. Charges land late, so the true figure may be higher.
+    :param spent: credits that it has spent in the current period. Charges are recorded late, so the actual amount may
+        be higher.
     """
 
     period: str
@@ -45,9 +46,9 @@ class TopUp:
     The account's auto top-up.
 
     :param is_enabled: whether it is on.
-    :param threshold: balance in credits below which it buys; ``None`` if it is off.
+    :param threshold: balance in credits below which it buys more; ``None`` if it is off.
     :param amount: credits that it buys; ``None`` if it is off.
-    :param stuck_for: seconds for which it should have paid and did not; ``None`` if it is not stuck.
+    :param stuck_for: how many seconds a payment has been overdue, at least; ``None`` if it is not stuck.
     """
 
     is_enabled: bool
@@ -64,7 +65,7 @@ class TopUp:
 @dataclass(frozen=True)
 class Balance:
     """
-    What the account holds now, under the API's own names in snake_case.
+    The balance of the account, with the API's own field names in snake_case.
 
     v1 of the API reports all fields. v2 reports the balance and, on request, the auto top-up; the rest is ``None``.
 

@@ -1,4 +1,4 @@
-"""When a balance has crossed a threshold: once for each fall or recovery, with hysteresis."""
+"""Detects when a balance crosses a threshold: once for each fall or recovery, with hysteresis."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from airflow_provider_aimlbilling.money.gate import Gate
 @dataclass(frozen=True)
 class Crossing:
     """
-    The rule for one crossing. Its only state is whether it is armed, which the caller keeps.
+    The rule for one crossing. The caller keeps its only state: whether the rule is armed.
 
-    :param direction: ``"below"``: the balance falls below the threshold; ``"above"``: it recovers to it or beyond.
+    :param direction: ``"below"``: the balance falls below the threshold; ``"above"``: it recovers to the threshold or
+        above.
     :param threshold: what is crossed; reaching it counts as above, as for gates.
-    :param hysteresis: how far beyond the threshold, on the other side, the balance must have been before the next
-        crossing counts, so that a balance hovering around the threshold fires once.
+    :param hysteresis: distance from the threshold that the balance must reach on the other side before the next
+        crossing counts. Because of it, a balance hovering around the threshold fires only once.
     :raises ValueError: if the direction is unknown.
     :raises AimlBillingThresholdError: if such a crossing could never happen, or only once.
     """
@@ -54,7 +55,7 @@ class Crossing:
     @classmethod
     def parse(cls, direction: str, threshold: object, hysteresis: object) -> Crossing:
         """
-        Make the rule from what a DAG's author wrote.
+        Create the rule from the arguments in a DAG file.
 
         :param direction: ``"below"`` or ``"above"``.
         :param threshold: as :meth:`Amount.parse` reads it, above 0.
@@ -71,14 +72,15 @@ class Crossing:
         A reading that says nothing about the balance changes nothing. The API's refusal because the account is out of
         credits is below any threshold.
 
-        :param armed: what the last call returned; ``None`` at first: then the reading only shows where the balance is.
+        :param armed: what the last call returned; ``None`` at the first call, which never fires and only finds out on
+            which side of the threshold the balance is.
         :param reading: what a poll returned.
         """
         if not isinstance(reading, Balance | InsufficientBalanceError):
             return armed, False
         falling = self.direction == "below"
         low = not Gate(self.threshold).decide(reading).clears
-        if low is falling:  # the side on which it fires
+        if low is falling:  # the balance is on the side where the rule fires
             return False, armed is True
         far_enough = Gate(self.arms_at).decide(reading).clears is falling
         return armed is not False or far_enough, False
@@ -115,6 +117,6 @@ def _parse_amount(name: str, value: object) -> Amount:
         )
     try:
         amount = Amount.parse(value)
-        return Amount.parse(amount.text)  # it is stored as this text
+        return Amount.parse(amount.text)  # the trigger stores this text, so it must be valid too
     except AimlBillingThresholdError as error:
         raise AimlBillingThresholdError(f"{name}: {error}") from None

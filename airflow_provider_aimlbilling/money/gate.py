@@ -34,7 +34,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """Why, in words for the person on call, in credits and USD."""
+        """The reason in plain words, with amounts in credits and USD, for the person on call."""
         balance = self.balance
         if balance is None or self.threshold is None:
             return str(self.reading)
@@ -58,7 +58,7 @@ class Verdict:
 
     @property
     def short_of(self) -> str | None:
-        """What was short: ``balance``, ``key_limit`` or ``both``; ``None`` if nothing was."""
+        """What was too low: ``balance``, ``key_limit`` or ``both``; ``None`` if the gate opens."""
         balance = self.balance
         if self.clears or balance is None or self.threshold is None or balance.key_limit is None:
             return None if self.clears else "balance"
@@ -68,7 +68,7 @@ class Verdict:
 
     @property
     def shortfall(self) -> Amount | None:
-        """Threshold minus available if that is positive; ``None`` if nothing is short or a figure is unknown."""
+        """The amount that is missing to reach the threshold; ``None`` if none is missing or a figure is unknown."""
         if self.threshold is None or self.available is None or self.available >= self.threshold:
             return None
         return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.available.credits)))
@@ -89,7 +89,7 @@ class Verdict:
 @dataclass(frozen=True)
 class Gate:
     """
-    The one rule. Sensor, operators, guard and trigger all use it, so they cannot disagree.
+    The rule that sensor, operators, guard and trigger all use, so that they cannot disagree.
 
     :param threshold: what the account must hold; reaching it is enough. ``None`` leaves the decision to the account's
         own ``lowBalance``, whose threshold is set in the vendor's billing settings.
@@ -115,8 +115,8 @@ class Gate:
         """
         Decide whether a reading opens the gate.
 
-        :param reading: the balance, or the API's refusal because the account is out of credits, which is below any
-            threshold.
+        :param reading: the balance, or the API's refusal because the account is out of credits. A refusal counts as
+            below any threshold.
         :raises AimlBillingThresholdError: if there is no threshold and the reading has no ``lowBalance`` (v2).
         """
         if isinstance(reading, InsufficientBalanceError):
@@ -129,6 +129,6 @@ class Gate:
                 "Set threshold='2.50 USD' or the like, or set api_version to v1 in the connection."
             )
         low_mark = Amount(reading.low_balance_threshold)
-        # Both must agree: an answer that contradicts itself opens nothing.
+        # Both must agree: a response that contradicts itself must not open the gate.
         clears = not reading.low_balance and reading.available >= low_mark
         return Verdict(clears, low_mark, reading, of_account=True)

@@ -1,8 +1,8 @@
 """
-What a job will cost, by the catalogue's own rates.
+What a job will cost at the catalogue's rates.
 
-An estimate is exact, or it is refused with a list of what is known: it is never zero because a rate is missing, and
-never a guess. Prices are in USD and mean nothing without ``per``, the number of units that they are for.
+An estimate is exact. If that is impossible, the error lists the known rates: nothing is guessed, and a missing rate
+never counts as zero. A price is in USD and applies to ``per`` units; always read the two together.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rate:
 
     @property
     def label(self) -> str:
-        """The words as one text, as a description of the work names the rate."""
+        """The words as one text. This is how ``work`` names the rate."""
         return " ".join(self.words)
 
     def __str__(self) -> str:
@@ -116,10 +116,10 @@ class Pricing:
         """
         Price a job.
 
-        :param work: how much of each unit the whole job uses, in the catalogue's own words:
-            ``{"input token": 2_000_000, "output token": 500_000}``, ``{"second": 8}``. Some of the words are enough if
-            they match only one rate. Every rate must be named, with 0 for what the job does not use. Quantities are
-            ``int``, ``Decimal`` or text.
+        :param work: how much of each unit the whole job uses, in the catalogue's own words: ``{"input token":
+            2_000_000, "output token": 500_000}``, ``{"second": 8}``. Fewer words are enough if they still match exactly
+            one rate. Every rate must be named, with 0 for what the job does not use. Quantities are ``int``,
+            ``Decimal`` or text.
         :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``.
         :param margin: what to add, such as ``"20%"``.
         :raises AimlBillingPricingError: if the job cannot be priced exactly; the message lists what is known.
@@ -174,7 +174,7 @@ class Pricing:
         credits = usd * CREDITS_PER_USD
         try:
             amount = Amount(EXACT.divide(Decimal(credits.numerator), Decimal(credits.denominator)))
-            return Amount.parse(amount.text)  # so that every threshold accepts it
+            return Amount.parse(amount.text)  # make sure that every threshold accepts it
         except (ArithmeticError, AimlBillingThresholdError):
             raise self._error("the total has no exact decimal value, or is implausibly large") from None
 
@@ -190,7 +190,7 @@ def pricing_error(model: str, why: str) -> AimlBillingPricingError:
 
 
 def variant_text(value: object) -> str:
-    """Return a variant's value as text, so that 5 and "5" are the same wherever they come from."""
+    """Return a variant's value as text, so that 5 from the DAG file matches "5" in the catalogue."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

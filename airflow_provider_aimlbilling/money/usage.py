@@ -1,4 +1,4 @@
-"""What moved money: ledger entries and usage, and the calculations on them."""
+"""Ledger entries and usage, and calculations with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
 
-# The documented values. An unknown one could move money in an unknown way, so it is refused.
+# The documented values. An unknown value may change the balance in an unknown way, so it is an error.
 DIRECTIONS = ("TOPUP", "CHARGE")
 TRANSACTION_TYPES = ("PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "MODEL_USAGE", "CREDITS_EXPIRED", "INIT")
 RETENTIONS = ("no_reset", "day", "week", "month")
@@ -28,7 +28,7 @@ class Transaction:
     :param type: ``PAYMENT``, ``BONUS``, ``REFUND``, ``ADJUSTMENT``, ``MODEL_USAGE``, ``CREDITS_EXPIRED`` or ``INIT``.
     :param credits: the amount in credits.
     :param usd: the amount in USD, as the API reported it.
-    :param model: the model that was charged for; ``None`` if the entry is not about a model, or it is unknown.
+    :param model: the model that the charge is for; ``None`` if there is none or it is unknown.
     :param reference_id: inference id or payment id; ``None`` if there is none.
     """
 
@@ -65,14 +65,15 @@ class Spend:
 @dataclass(frozen=True)
 class Usage:
     """
-    What a key spent in a window, by the vendor's analytics. It is for attribution; the ledger is for reconciliation.
+    What a key spent in a window, according to the vendor's analytics. Use it to attribute costs, and the ledger to
+    reconcile them.
 
     :param start: start of the window, UTC.
     :param end: end of the window, UTC.
-    :param total: the total. It may differ from the sum of the models by some nano-dollars.
+    :param total: the total. It may differ from the sum of the models by a few billionths of a dollar.
     :param models: spending by model, highest first; empty if it was not requested.
-    :param groups: spending by ``group_by``, as the API reported it, with numbers as ``Decimal``. A window that is
-        longer than the API accepts is read in parts, whose groups follow each other.
+    :param groups: spending by ``group_by``, as the API reported it, with numbers as ``Decimal``. A window longer than
+        the API accepts is read in parts, and their groups are concatenated.
     """
 
     start: datetime
@@ -83,7 +84,7 @@ class Usage:
 
 
 def add_spend(first: Spend, second: Spend) -> Spend:
-    """Return the sum of two."""
+    """Add up two: amounts and numbers of requests."""
     credits = EXACT.add(Decimal(first.amount.credits), Decimal(second.amount.credits))
     return Spend(Amount(credits), first.requests + second.requests)
 
@@ -133,15 +134,15 @@ def limit_period_start(retention: str | None, created_at: datetime, now: datetim
 
 def stayed_below(balance: Number, mark: Number, newest_first: Iterable[Transaction]) -> bool:
     """
-    Return whether a balance was below a mark throughout the given ledger entries, without any payment.
+    Return whether the balance stayed below a threshold during all given ledger entries, and none of them is a payment.
 
     :param balance: credits that the account holds now.
     :param mark: credits.
-    :param newest_first: ledger entries; no more of them are read than needed.
+    :param newest_first: ledger entries, newest first; iteration stops as soon as the result is known.
     """
     held = Decimal(balance)
     for entry in newest_first:
-        if entry.type in ("PAYMENT", "INIT"):  # it was paid, or the account is younger than the window
+        if entry.type in ("PAYMENT", "INIT"):  # a payment arrived, or the account is younger than the window
             return False
         held = EXACT.add(held, entry.credits) if entry.direction == "CHARGE" else EXACT.subtract(held, entry.credits)
         if held >= mark:

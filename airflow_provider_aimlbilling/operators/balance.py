@@ -24,7 +24,7 @@ class GetBalanceOperator(BaseOperator):
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :raises InsufficientBalanceError: the account is overdrawn, or the API only says that it is out of credits.
     :raises AimlBillingUnavailable: no believable answer after a few tries. Airflow's retries follow.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     template_fields: Sequence[str] = ("aimlbilling_conn_id",)
@@ -92,7 +92,7 @@ class BalanceCheckOperator(_GateOperator):
     :raises InsufficientBalanceError: the balance is below the threshold, or the API says that the account is out of
         credits.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     def execute(self, context: Context) -> dict[str, Any] | None:
@@ -115,7 +115,7 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
     :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules. With ``False``,
         only the tasks directly downstream are skipped, and the trigger rules of the tasks after them apply.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     inherits_from_skipmixin = True
@@ -156,7 +156,7 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_balance`.
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
 
     inherits_from_skipmixin = True

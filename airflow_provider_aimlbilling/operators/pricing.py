@@ -33,7 +33,7 @@ class EstimateCostOperator(BaseOperator):
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :raises AimlBillingPricingError: the job has no exact price: the model's price is variable, or the model, a unit or
         the variant is not in the catalogue. For a known model the message lists what is known.
-    :raises AimlBillingError: its other children, as in :meth:`AimlBillingHook.get_pricing`.
+    :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_pricing`.
     """
 
     template_fields: Sequence[str] = ("model", "work", "variant", "margin", "model_type", "aimlbilling_conn_id")

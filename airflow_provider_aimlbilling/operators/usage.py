@@ -37,7 +37,7 @@ class GetUsageOperator(BaseOperator):
     :raises ValueError: ``start`` or ``end`` cannot be read, or the window is empty or in the future. A manually
         triggered run has no data interval, or an empty one. The same holds for a plain cron schedule in Airflow 3,
         unless its timetable is a ``CronDataIntervalTimetable``. Set ``start`` and ``end`` there.
-    :raises AimlBillingError: its children, as in :meth:`AimlBillingHook.get_usage`.
+    :raises AimlBillingError: or a subclass, as in :meth:`AimlBillingHook.get_usage`.
     """
 
     template_fields: Sequence[str] = ("start", "end", "aimlbilling_conn_id")

@@ -82,7 +82,7 @@ def test_the_limit_of_another_key_is_not_used(sandbox: Sandbox, client: AimlBill
 
 def test_a_disabled_key_is_an_error_only_where_the_key_is_checked(sandbox: Sandbox, client: AimlBillingClient) -> None:
     sandbox.account.key_disabled = True
-    with pytest.raises(AimlBillingKeyDisabledError, match="switched off"):
+    with pytest.raises(AimlBillingKeyDisabledError, match="disabled"):
         client.get_balance(respect_key_limit=True)
     assert client.get_balance().balance == 5_000_000
 

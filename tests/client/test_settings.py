@@ -47,7 +47,7 @@ def test_the_vendor_s_balance_host_is_used_for_the_balance_only() -> None:
     ],
 )
 def test_settings_without_a_connection_are_checked_too(fields: dict[str, Any], fix: str) -> None:
-    with pytest.raises(AimlBillingConnectionError, match="The settings of the client are invalid") as caught:
+    with pytest.raises(AimlBillingConnectionError, match="The configuration of the client is invalid") as caught:
         Settings(**{"key": KEY} | fields)
     assert fix in str(caught.value)
     assert KEY[:6] not in str(caught.value)

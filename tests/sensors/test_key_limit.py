@@ -80,7 +80,7 @@ def test_a_disabled_key_fails_a_gate_that_checks_the_key(run_dag: Any, sandbox: 
     sandbox.account.key_disabled = True
     run = run_dag(GATES[gate].format('threshold="2 USD", respect_key_limit=True'))
     assert run.state() == "failed"
-    assert "switched off" in run.log
+    assert "disabled" in run.log
 
 
 def test_the_limit_of_another_key_keeps_a_gate_waiting(run_dag: Any, sandbox: Sandbox) -> None:
