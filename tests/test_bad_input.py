@@ -123,7 +123,7 @@ RESPONSES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "status null": ({"body": with_(status="null")}, CONTRACT, "'status', but sent None"),
     "a list": ({"body": b"[]"}, CONTRACT, "a JSON object, but sent list"),
     "null": ({"body": b"null"}, CONTRACT, "a JSON object"),
-    "50 MB": ({"body": b" " * 50_000_000}, CONTRACT, "longer than 1,048,576 bytes"),
+    "50 MB": ({"body": b" " * 50_000_000}, CONTRACT, "more than 1,048,576 bytes"),
     "redirect to another host": (
         {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}},
         CONTRACT,
