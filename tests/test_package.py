@@ -134,7 +134,8 @@ def airflow(*commands: str) -> list[Any]:
     """Return the JSON that each command of the ``airflow`` program prints."""
     command = [sys.executable, "-c", COMMANDS, json.dumps([f"{command} --output json" for command in commands])]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return [json.loads(text) for text in out.split("\x1e")[:-1]]
+    # The JSON is the last line: Airflow 3.0 may log to the standard output before it.
+    return [json.loads(text.strip().splitlines()[-1]) for text in out.split("\x1e")[:-1]]
 
 
 @pytest.mark.usefixtures("database")
