@@ -70,8 +70,8 @@ WAYS: dict[str, tuple[str, int, float, int]] = {
     "a guard in each job, pool of 3": ("inside", 3, 0, 1),
     "a guard in each job, pool of 2": ("inside", 2, 0, 1),
     "a guard in each job, pool of 1": ("inside", 1, 0, 1),
-    "… and charges land as late as a job takes": ("inside", 1, 1, 1),
-    "… and the guard asks for the price of three": ("inside", 1, 1, 3),
+    "the same, and each charge posts one job's duration late": ("inside", 1, 1, 1),
+    "the same, and the threshold is the price of three jobs": ("inside", 1, 1, 3),
 }
 
 

@@ -13,7 +13,7 @@ from airflow_provider_aimlbilling.links.billing import BillingPageLink
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
 
-# Charges land after the calls that they are for, and usage comes from the vendor's analytics. The vendor does not say
+# Charges post after the calls that they are for, and usage comes from the vendor's analytics. The vendor does not say
 # when the figures are complete; this value is our own.
 SETTLED_AFTER = timedelta(hours=1)
 
