@@ -57,8 +57,8 @@ THIRD_PARTY = {
     "asgiref": {"compat"},
     "importlib": {"compat"},  # part of Python, but an import by name would hide from these tests
     "jinja2": {"triggers.balance", "waiting.start_from_trigger"},
-    "requests": {"client.api", "client.client", "client.http", "hooks.aimlbilling"},
-    "urllib3": {"client.http", "client.retries", "retry_policy"},
+    "requests": {"client.client", "client.http", "client.limits", "hooks.aimlbilling"},
+    "urllib3": {"client.http", "client.limits", "client.retries", "retry_policy"},
     "wtforms": {"hooks.aimlbilling"},
 }
 # Airflow before 3.2 draws the connection form with wtforms, and installs it itself where it does.

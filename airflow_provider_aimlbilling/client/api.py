@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
-import requests
-
-from airflow_provider_aimlbilling.client.http import MAX_BODY_BYTES, ApiResponse, fetch, open_session
+from airflow_provider_aimlbilling.client.http import MAX_BODY_BYTES, ApiResponse, Session, fetch, open_session
 from airflow_provider_aimlbilling.client.refusals import refusal_error
-from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingUnavailable
 
 
-class Api:
+class Api(NotCopyable):
     """
     Sends requests with one key. The session is opened with the first request and then kept.
 
     :param settings: key, base URL, timeout and API version.
+    :param refresh: looks the settings up again, after the API has refused the key; ``None`` if that is not possible.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refresh: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self.closed = False
-        self._session: requests.Session | None = None
+        self.deadline = math.inf  # by time.monotonic(); no request takes longer
+        self._refresh = refresh
+        self._session: Session | None = None
 
     @property
-    def session(self) -> requests.Session:
+    def session(self) -> Session:
         """
         The session, which authenticates each request with the key.
 
@@ -39,7 +44,7 @@ class Api:
         return self._session
 
     def close(self) -> None:
-        """Close the session for good. A call that is still running in another thread sends no further request."""
+        """Close the session for good, and end a call that is running in another thread."""
         self.closed = True
         if self._session is not None:
             self._session.close()
@@ -50,29 +55,67 @@ class Api:
 
         :raises AimlBillingError: or a subclass, for any status other than 200, or no response.
         """
-        return body_or_raise(fetch(self.session, self.settings, self.settings.balance_url), self.settings)
+        return body_or_raise(self._fetch(lambda settings: settings.balance_url), self.settings)
 
-    def get(self, path: str, query: Mapping[str, str] | None = None, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    def get(self, path: str, params: Mapping[str, str] | None = None, *, max_bytes: int = MAX_BODY_BYTES) -> bytes:
         """
         Read any other endpoint.
 
         :param path: path of the endpoint.
-        :param query: query parameters.
+        :param params: query parameters.
         :param max_bytes: largest body that is accepted, in bytes.
         :raises AimlBillingError: or a subclass, for any status other than 200, or no response.
         """
-        url = self.settings.url_for(path)
-        return body_or_raise(fetch(self.session, self.settings, url, query, max_bytes=max_bytes), self.settings)
+        response = self._fetch(lambda settings: settings.url_for(path), params, max_bytes=max_bytes)
+        return body_or_raise(response, self.settings)
 
-    def get_if_changed(self, path: str, query: Mapping[str, str], etag: str | None) -> ApiResponse:
+    def get_if_changed(self, path: str, params: Mapping[str, str], etag: str | None) -> ApiResponse:
         """
         Read an endpoint that supports ``ETag``.
 
+        :param path: path of the endpoint.
+        :param params: query parameters.
         :param etag: ETag of the response that the caller still has.
         :returns: the response, whose status is 304 if that one is still current.
         :raises AimlBillingUnavailable: if there was no complete response in time.
         """
-        return fetch(self.session, self.settings, self.settings.url_for(path), query, etag=etag)
+        return self._fetch(lambda settings: settings.url_for(path), params, etag=etag)
+
+    def _fetch(
+        self, url: Callable[[Settings], str], params: Mapping[str, str] | None = None, **options: Any
+    ) -> ApiResponse:
+        """Send a request; once more if the key was refused and the connection has another one by now."""
+        response = self._fetch_once(url, params, **options)
+        if response.status == 401 and self._refresh is not None:
+            try:
+                settings = self._refresh()
+            except Exception:  # noqa: BLE001 - the API's refusal says more than a failing look-up
+                return response
+            if settings != self.settings:
+                if self._session is not None:
+                    self._session.close()
+                self.settings, self._session = settings, None
+                response = self._fetch_once(url, params, **options)
+        return response
+
+    def _fetch_once(
+        self, url: Callable[[Settings], str], params: Mapping[str, str] | None, **options: Any
+    ) -> ApiResponse:
+        seconds = self.deadline - time.monotonic()
+        return fetch(self.session, self.settings, url(self.settings), params, max_seconds=seconds, **options)
+
+    @contextmanager
+    def time_limit(self, seconds: float | None) -> Iterator[None]:
+        """
+        Limit the time of all requests in this block together.
+
+        :param seconds: the limit; ``None`` for none.
+        """
+        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.deadline = math.inf
 
 
 def body_or_raise(response: ApiResponse, settings: Settings) -> bytes:

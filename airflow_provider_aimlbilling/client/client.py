@@ -15,14 +15,14 @@ from airflow_provider_aimlbilling.client.api import Api, body_or_raise, iso_time
 from airflow_provider_aimlbilling.client.catalogue import find_pricing
 from airflow_provider_aimlbilling.client.http import MAX_USAGE_BYTES
 from airflow_provider_aimlbilling.client.json_fields import parse_object, require_field
+from airflow_provider_aimlbilling.client.key_limit import read_key_limit
 from airflow_provider_aimlbilling.client.ledger import iter_ledger
 from airflow_provider_aimlbilling.client.retries import with_retries
-from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
     AimlBillingContractError,
-    AimlBillingKeyDisabledError,
     AimlBillingPricingError,
     AimlBillingUnavailable,
     InsufficientBalanceError,
@@ -36,14 +36,13 @@ from airflow_provider_aimlbilling.money.usage import (
     Transaction,
     Usage,
     combine_usage,
-    limit_period_start,
     split_window,
 )
 
 _BALANCE_READERS = {"v1": responses.read_balance_v1, "v2": responses.read_balance_v2}
 
 
-class AimlBillingClient:
+class AimlBillingClient(NotCopyable):
     """
     A client for one key. It keeps one session; use it from one thread at a time.
 
@@ -51,6 +50,8 @@ class AimlBillingClient:
     :param retries: how often a call that got no believable answer is repeated, with exponential backoff, jitter and the
         API's ``Retry-After``. Use ``0`` if the caller polls anyway.
     :param on_balance: called with each balance that was read, in credits; negative if the account is overdrawn.
+    :param refresh: looks the settings up again. It is called once if the API refuses the key with a 401; if the result
+        differs, the request is repeated with it.
     :param log: logger for problems that do not make a call fail, such as an auto top-up that cannot be read.
     """
 
@@ -60,15 +61,20 @@ class AimlBillingClient:
         *,
         retries: int = 3,
         on_balance: Callable[[Number], None] | None = None,
+        refresh: Callable[[], Settings] | None = None,
         log: Any = None,
     ) -> None:
-        self.settings = settings
         self.retries = retries
-        self._api = Api(settings)
+        self._api = Api(settings, refresh)
         self._on_balance = on_balance
         self._top_up = TopUpMonitor(self._api, log or logging.getLogger(__name__))
         self._detail_failed = False  # if True, the balance no longer comes from /v2/billing/detail
         self._pricing_cache: dict[tuple[str, str | None], tuple[str, Pricing]] = {}  # (model, type) -> (ETag, pricing)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that are used now."""
+        return self._api.settings
 
     def __repr__(self) -> str:
         return f"<AimlBillingClient of {self.settings.base_url}>"
@@ -83,11 +89,16 @@ class AimlBillingClient:
         return self._api.session
 
     def close(self) -> None:
-        """Close the session for good. A call that is still running in another thread sends no further request."""
+        """Close the session for good, and end a call that is running in another thread."""
         self._api.close()
 
     def get_balance(
-        self, *, with_top_up: bool = False, respect_key_limit: bool = False, top_up_grace: float | None = None
+        self,
+        *,
+        with_top_up: bool = False,
+        respect_key_limit: bool = False,
+        top_up_grace: float | None = None,
+        max_seconds: float | None = None,
     ) -> Balance:
         """
         Read the balance, in credits.
@@ -103,6 +114,8 @@ class AimlBillingClient:
         :param top_up_grace: also read the auto top-up (:attr:`Balance.top_up`), and report it as stuck if it has not
             paid for so many seconds. This takes one more request, and up to four for the ledger if the balance is below
             its threshold. It is ``None`` if that fails.
+        :param max_seconds: time for all requests and retries together; ``None`` for no limit but the settings' timeout
+            for each request.
         :raises AimlBillingAuthError: 401, or a 403 that does not say that the account is out of credits.
         :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
@@ -121,12 +134,13 @@ class AimlBillingClient:
                 raise
             self._report(balance.balance)
             if respect_key_limit:
-                balance = replace(balance, key_limit=self._read_key_limit())
+                balance = replace(balance, key_limit=read_key_limit(self._api))
             if top_up_grace is not None:
                 balance = replace(balance, top_up=self._top_up.read(balance.balance, top_up_grace))
             return balance
 
-        return with_retries(read, self.retries)
+        with self._api.time_limit(max_seconds):
+            return with_retries(read, self.retries, self._api.deadline)
 
     def get_key_limit(self) -> KeyLimit | None:
         """
@@ -139,7 +153,7 @@ class AimlBillingClient:
         :raises AimlBillingKeyDisabledError: the key is disabled.
         :raises AimlBillingError: or another subclass, as in :meth:`get_balance`.
         """
-        return with_retries(self._read_key_limit, self.retries)
+        return with_retries(lambda: read_key_limit(self._api), self.retries)
 
     def get_top_up(self) -> TopUp:
         """
@@ -246,29 +260,8 @@ class AimlBillingClient:
                 self._detail_failed = True
                 if getattr(error, "status", None) == 429:
                     raise
-        return _BALANCE_READERS[self.settings.api_version](self._api.get_balance())
-
-    def _read_key_limit(self) -> KeyLimit | None:
-        key = responses.read_api_key(self._api.get("/v1/key"))
-        if key.prefix != self.settings.key[:8]:
-            raise AimlBillingUnavailable(
-                "GET /v1/key described another key of the account, because that one was used last. What this key may "
-                "still spend is unknown; if this persists, do not use respect_key_limit."
-            )
-        if key.disabled:
-            owner = f"the connection {self.settings.conn_id!r}" if self.settings.conn_id else "these settings"
-            raise AimlBillingKeyDisabledError(
-                f"The API key of {owner} is disabled: enable it in the vendor's settings, or use another one."
-            )
-        if key.limit is None or key.retention is None:
-            return None
-        # Times are truncated to milliseconds, and a window excludes its end: add one millisecond to include the latest
-        # charges.
-        now = datetime.now(timezone.utc) + timedelta(milliseconds=1)
-        windows = split_window(min(limit_period_start(key.retention, key.created_at, now), now), now)
-        queries = [{"start": iso_time(start), "end": iso_time(end)} for start, end in windows]
-        spent = combine_usage([responses.read_usage(self._api.get("/v2/usage", query)) for query in queries]).total
-        return KeyLimit(key.retention, key.limit, spent.amount.credits)
+        body = self._api.get_balance()
+        return _BALANCE_READERS[self.settings.api_version](body)  # a refreshed connection may have another version
 
     def _read_pricing(self, model: str, model_type: str | None) -> Pricing:
         etag, cached = self._pricing_cache.get((model, model_type), (None, None))

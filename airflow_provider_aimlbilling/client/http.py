@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -13,7 +14,8 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from airflow_provider_aimlbilling import __version__
-from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.client.limits import CallLimits, LimitedAdapter
+from airflow_provider_aimlbilling.client.settings import MAX_TIMEOUT, NotCopyable, Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
 MAX_BODY_BYTES = 1024 * 1024  # a balance takes about 250 bytes, a full page of the ledger about 30,000
@@ -40,7 +42,7 @@ class ApiResponse:
     etag: str | None = None
 
 
-class _BearerAuth(AuthBase):
+class _BearerAuth(NotCopyable, AuthBase):
     """Sets the key on each request. Being an auth object, it also keeps ``requests`` from reading a ``.netrc``."""
 
     def __init__(self, key: str) -> None:
@@ -51,17 +53,33 @@ class _BearerAuth(AuthBase):
         return request
 
 
-class _Session(requests.Session):
+class Session(NotCopyable, requests.Session):
+    """A session that sends the key with each request. Each call has limits: see :class:`CallLimits`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = CallLimits()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # a server could let them grow forever
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, LimitedAdapter(self.limits))
+
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Never follow a redirect. Even to prepare one, requests would read the whole body without any limit."""
+        """Never follow a redirect. Even to prepare one, requests would read the whole body."""
+
+    def close(self) -> None:
+        """Close the session, and end a call that is running in another thread."""
+        self.limits.abort()
+        super().close()
 
 
-def open_session(settings: Settings) -> requests.Session:
-    """Open a session that sends the key with each request and honours proxies and CA bundles of the environment."""
-    session = _Session()
+def open_session(settings: Settings) -> Session:
+    """Open a session that honours the proxies and CA bundles of the environment."""
+    session = Session()
     session.auth = _BearerAuth(settings.key)
     session.headers["Content-Type"] = "application/json"
     session.headers["Accept"] = "application/json"
+    # Compressed bodies can grow to gigabytes, even within urllib3 before 2.6. All answers of this API are small.
+    session.headers["Accept-Encoding"] = "identity"
     session.headers["User-Agent"] = f"airflow-provider-aimlbilling/{__version__} {requests.utils.default_user_agent()}"
     # No proxies for plain http, which is for loopback only: a proxy would see the key.
     session.trust_env = settings.base_url.startswith("https://")
@@ -69,13 +87,14 @@ def open_session(settings: Settings) -> requests.Session:
 
 
 def fetch(
-    session: requests.Session,
+    session: Session,
     settings: Settings,
     url: str,
     params: Mapping[str, str] | None = None,
     *,
     etag: str | None = None,
     max_bytes: int = MAX_BODY_BYTES,
+    max_seconds: float = MAX_TIMEOUT,
 ) -> ApiResponse:
     """
     Send one GET request and read the whole response, whatever its status.
@@ -86,32 +105,41 @@ def fetch(
     :param params: query parameters.
     :param etag: of a response that the caller still has; the API answers 304 if that is still current.
     :param max_bytes: largest body that is accepted, in bytes.
+    :param max_seconds: that the call may take, if that is less than the settings' timeout.
     :raises AimlBillingUnavailable: if there was no complete response in time.
     :raises AimlBillingContractError: if the body is larger than ``max_bytes``.
     """
+    seconds = min(settings.timeout, max_seconds)
+    if seconds <= 0:
+        raise AimlBillingUnavailable("There was no time left for another request. The balance is unknown.")
     try:
-        with session.get(
-            url,
-            params=params,
-            headers={"If-None-Match": etag} if etag else None,
-            timeout=settings.timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            body = _read_body(response, settings.timeout, max_bytes)
-            return ApiResponse(response.status_code, body, _retry_after(response.raw), response.headers.get("ETag"))
-    except (requests.RequestException, HTTPError, OSError) as fault:
-        raise AimlBillingUnavailable(
-            f"No answer from {settings.base_url}: {_describe(fault)}. The balance is unknown. "
-            "If this persists, check the network, the proxy and the connection's host."
-        ) from None
+        with (
+            session.limits.apply(seconds, max_bytes),
+            session.get(
+                url,
+                params=params,
+                headers={"If-None-Match": etag} if etag else None,
+                timeout=seconds,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            body = _read_body(response, max_bytes)
+            return ApiResponse(response.status_code, body, _retry_after(response.raw), _etag(response))
+    except (requests.RequestException, HTTPError, OSError) as error:
+        cause = _describe(error)
+    # Raised here, because the error above would otherwise be its context, and has the request with the key.
+    raise AimlBillingUnavailable(
+        f"No answer from {settings.base_url}: {cause}. The balance is unknown. "
+        "If this persists, check the network, the proxy and the connection's host."
+    )
 
 
-def _read_body(response: requests.Response, timeout: float, max_bytes: int) -> bytes:
-    """Read the body with a limit on its size and on the total time. The read timeout restarts with every byte."""
-    body, deadline = bytearray(), time.monotonic() + timeout
-    # In small chunks, because compressed data grows when it is decoded.
-    while chunk := response.raw.read1(64 * 1024, decode_content=True):
+def _read_body(response: requests.Response, max_bytes: int) -> bytes:
+    if (encoding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        raise requests.exceptions.ContentDecodingError(f"the body has the encoding {encoding[:20]!r}")
+    body = bytearray()
+    while chunk := response.raw.read1(64 * 1024, decode_content=False):
         body += chunk
         if len(body) > max_bytes:
             if response.status_code == 200:
@@ -120,9 +148,13 @@ def _read_body(response: requests.Response, timeout: float, max_bytes: int) -> b
                     "connection's host: something else is answering there."
                 )
             break
-        if time.monotonic() > deadline:
-            raise requests.ReadTimeout("the body arrived too slowly")
     return bytes(body)
+
+
+def _etag(response: requests.Response) -> str | None:
+    """Return the ``ETag`` header if it can be sent back."""
+    etag: str = response.headers.get("ETag", "")
+    return etag if re.fullmatch(r'(?:W/)?"[!#-~]{0,256}"', etag) else None
 
 
 def _retry_after(response: Any) -> float | None:
@@ -146,6 +178,8 @@ _DESCRIPTIONS = {
     "ProxyError": "the proxy failed",
     "ProtocolError": "the connection broke off",
     "IncompleteRead": "the connection broke off",
+    "ContentDecodingError": "it sent a compressed body, which was not asked for",
+    "TimeoutError": "the answer timed out",
     "ConnectionResetError": "the connection broke off",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +18,7 @@ MAX_RETRY_SLEEP = 30.0  # seconds
 T = TypeVar("T")
 
 
-def with_retries(call: Callable[[], T], retries: int) -> T:
+def with_retries(call: Callable[[], T], retries: int, deadline: float = math.inf) -> T:
     """
     Make a call, and repeat it if there was no believable answer.
 
@@ -25,6 +26,7 @@ def with_retries(call: Callable[[], T], retries: int) -> T:
 
     :param call: one request or several that belong together.
     :param retries: how often the call is repeated at most.
+    :param deadline: by ``time.monotonic()``; no retry starts after it.
     :returns: what the call returned.
     :raises AimlBillingError: what the last call raised.
     """
@@ -35,10 +37,14 @@ def with_retries(call: Callable[[], T], retries: int) -> T:
         # Raised without the frames below: some logs print the local variables of every frame, and the key is one of
         # them.
         except AimlBillingUnavailable as error:
+            failure = error
             requested = error.retry_after or 0.0
             if not schedule.total or requested > MAX_RETRY_SLEEP:
                 raise error.with_traceback(None) from None
         except AimlBillingError as error:
             raise error.with_traceback(None) from None
         schedule = schedule.increment()
-        time.sleep(max(requested, schedule.get_backoff_time()))
+        pause = max(requested, schedule.get_backoff_time())
+        if time.monotonic() + pause >= deadline:
+            raise failure.with_traceback(None) from None
+        time.sleep(pause)

@@ -6,8 +6,9 @@ import ipaddress
 import json
 import math
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError
@@ -39,15 +40,22 @@ class ConnectionLike(Protocol):
     extra: Any
 
 
+class NotCopyable:
+    """Mixed into whatever holds the API key: it cannot be pickled or copied, so the key stays where it is."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds the API key, so it cannot be pickled or copied.")
+
+
 @dataclass(frozen=True)
-class Settings:
+class Settings(NotCopyable):
     """
     The settings of a client. They are validated on creation.
 
     :param key: the API key.
     :param base_url: scheme, host and port; empty for the vendor's. ``https://`` is added if there is no scheme; plain
         ``http://`` is accepted for loopback addresses only.
-    :param timeout: seconds to wait for a connection, and then again for the complete response; above 0, up to 3600.
+    :param timeout: seconds that one request may take, from the name lookup to the last byte; above 0, up to 3600.
     :param api_version: ``v1`` (balance in credits, all fields) or ``v2`` (balance in USD).
     :param conn_id: id of the Airflow connection that the settings come from, for error messages.
     :raises AimlBillingConnectionError: naming the field that is invalid and how to fix it.
@@ -61,8 +69,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.api_version not in _ROUTES:
-            shown = repr(str(self.api_version)[:20])
-            raise connection_error(self.conn_id, f"api_version is {shown}; set it to 'v1' or 'v2'")
+            raise connection_error(
+                self.conn_id, f"api_version is {shown_value(self.api_version)}; set it to 'v1' or 'v2'"
+            )
         self._check_key()
         base_url = _normalized_url(self.base_url, None, self.conn_id) or _ROUTES[self.api_version][0]
         object.__setattr__(self, "base_url", base_url)
@@ -81,7 +90,7 @@ class Settings:
         if connection.conn_type not in (None, "", CONNECTION_TYPE):
             raise connection_error(
                 conn_id,
-                f"its type is {connection.conn_type[:40]!r}, so its password is not sent anywhere. "
+                f"its type is {shown_value(connection.conn_type)}, so its password is not sent anywhere. "
                 f"Name a connection of type {CONNECTION_TYPE!r}, or set the type of this one",
             )
         extra = parse_extra(connection)
@@ -137,7 +146,7 @@ class Settings:
         if not 0 < seconds <= MAX_TIMEOUT:
             raise connection_error(
                 self.conn_id,
-                f"its timeout is {str(value)[:20]!r}; "
+                f"its timeout is {shown_value(value)}; "
                 f"set it to a number of seconds above 0 and up to {MAX_TIMEOUT:.0f}",
             )
         return seconds
@@ -208,10 +217,14 @@ def _normalized_url(host: str, port: int | None, conn_id: str) -> str:
         raise connection_error(conn_id, f"its host contains a user name or password; {_HOST_EXAMPLE}")
     if parts.path or parts.query or parts.fragment:
         raise connection_error(conn_id, f"its host has more than scheme, name and port; {_HOST_EXAMPLE}")
+    if "." not in name and len(name) >= 16 and sum(map(str.isdigit, name)) >= 4 and ":" not in name:
+        raise connection_error(
+            conn_id, f"its host looks like an API key, which belongs into the password; {_HOST_EXAMPLE}"
+        )
     if not name or not url.isascii() or not url.isprintable() or " " in url:
         raise connection_error(conn_id, f"its host is not a URL; {_HOST_EXAMPLE}")
     if parts.scheme not in ("https", "http"):
-        raise connection_error(conn_id, f"its host has the scheme {parts.scheme[:20]!r}; {_HOST_EXAMPLE}")
+        raise connection_error(conn_id, f"its host has the scheme {shown_value(parts.scheme)}; {_HOST_EXAMPLE}")
     if parts.scheme == "http" and not _is_loopback(name):
         raise connection_error(
             conn_id,
@@ -221,6 +234,12 @@ def _normalized_url(host: str, port: int | None, conn_id: str) -> str:
     if ":" in name:
         name = f"[{name}]"
     return f"{parts.scheme}://{name}:{port}" if port else f"{parts.scheme}://{name}"
+
+
+def shown_value(value: object) -> str:
+    """Return a value for an error message; not if the API key may have been typed into the wrong field."""
+    text = str(value)
+    return repr(text) if len(text) <= 8 or re.fullmatch("[A-Za-z_]{1,24}", text) else "something else"
 
 
 def _is_loopback(name: str) -> bool:

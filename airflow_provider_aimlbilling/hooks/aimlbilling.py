@@ -14,6 +14,7 @@ from airflow_provider_aimlbilling.client.settings import (
     connection_error,
     missing_connection_error,
     parse_extra,
+    shown_value,
 )
 from airflow_provider_aimlbilling.compat import AirflowNotFoundException, BaseHook
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, InsufficientBalanceError
@@ -98,6 +99,7 @@ class AimlBillingHook(BaseHook):
                 settings,
                 retries=self.retries,
                 on_balance=partial(gauge_balance, self.aimlbilling_conn_id),
+                refresh=self._settings,
                 log=self.log,
             )
         self._look_up_again = False
@@ -114,7 +116,12 @@ class AimlBillingHook(BaseHook):
         self._client = None
 
     def get_balance(
-        self, *, with_top_up: bool = False, respect_key_limit: bool = False, top_up_grace: float | None = None
+        self,
+        *,
+        with_top_up: bool = False,
+        respect_key_limit: bool = False,
+        top_up_grace: float | None = None,
+        max_seconds: float | None = None,
     ) -> Balance:
         """
         Read the balance, in credits: see :meth:`AimlBillingClient.get_balance`.
@@ -123,6 +130,7 @@ class AimlBillingHook(BaseHook):
         :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`.
         :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
             not: :attr:`Balance.top_up`.
+        :param max_seconds: time for all requests and retries together; ``None`` for no such limit.
         :raises AimlBillingConnectionError: the connection is missing or invalid.
         :raises AimlBillingAuthError: 401, or a 403 that does not say that the account is out of credits.
         :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
@@ -131,7 +139,10 @@ class AimlBillingHook(BaseHook):
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
         """
         return self.client.get_balance(
-            with_top_up=with_top_up, respect_key_limit=respect_key_limit, top_up_grace=top_up_grace
+            with_top_up=with_top_up,
+            respect_key_limit=respect_key_limit,
+            top_up_grace=top_up_grace,
+            max_seconds=max_seconds,
         )
 
     def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
@@ -231,7 +242,7 @@ class AimlBillingHook(BaseHook):
         try:
             connection = self.get_connection(self.aimlbilling_conn_id)
             if unknown := sorted(set(parse_extra(connection)) - set(EXTRA_FIELDS)):
-                names = ", ".join(map(repr, unknown))[:100]
+                names = ", ".join(shown_value(name) for name in unknown[:5])
                 raise connection_error(
                     self.aimlbilling_conn_id,
                     f"its extra has {names}, but only {' and '.join(EXTRA_FIELDS)} are known: remove it, or correct "
@@ -251,6 +262,10 @@ class AimlBillingHook(BaseHook):
             return True, message
         finally:
             self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickling, without the client, which holds the API key."""
+        return {**self.__dict__, "_client": None}
 
     def _settings(self) -> Settings:
         try:

@@ -23,7 +23,7 @@ def client(sandbox: Sandbox) -> AimlBillingClient:
 def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the delays before retries, in seconds, instead of sleeping."""
     seconds: list[float] = []
-    monkeypatch.setattr(retries, "time", SimpleNamespace(sleep=seconds.append))
+    monkeypatch.setattr(retries, "time", SimpleNamespace(sleep=seconds.append, monotonic=time.monotonic))
     return seconds
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,10 +17,13 @@ import pytest
 from support import AIRFLOW_3, KEY
 
 from airflow_provider_aimlbilling.client import Settings
-from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError
+from airflow_provider_aimlbilling.exceptions import AimlBillingAuthError, AimlBillingConnectionError
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
+NOW = datetime.now(timezone.utc)
+HOUR = timedelta(hours=1)
 ENV = "AIRFLOW_CONN_AIMLBILLING_DEFAULT"
 
 
@@ -165,3 +171,62 @@ def test_no_repr_contains_the_key(sandbox: Sandbox) -> None:
     settings = Settings.from_connection(AimlBillingHook.get_connection("aimlbilling_default"))
     for thing in (hook, settings, hook.get_conn(), hook.get_conn().auth, vars(hook), hook.client):
         assert KEY not in repr(thing)
+
+
+def test_a_rotated_key_is_looked_up_once_more(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    hook = AimlBillingHook()
+    hook.get_balance()
+    sandbox.account.key = f"{KEY}-new"
+    monkeypatch.setenv(ENV, sandbox.connection())
+    assert hook.get_balance().balance == 5_000_000
+    assert len(sandbox.requests) == 3, "the refusal of the old key is one of them"
+    assert [usage.requests for usage in [hook.get_usage(start=NOW - HOUR, end=NOW).total]] == [0]
+
+
+def test_a_key_that_stays_refused_is_not_tried_again(sandbox: Sandbox) -> None:
+    sandbox.account.key = f"{KEY}-new"
+    with pytest.raises(AimlBillingAuthError):
+        AimlBillingHook().get_balance()
+    assert len(sandbox.requests) == 1
+
+
+def test_a_look_up_that_fails_does_not_hide_the_refusal(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    hook = AimlBillingHook()
+    hook.get_balance()
+    sandbox.account.key = f"{KEY}-new"
+    monkeypatch.delenv(ENV)
+    with pytest.raises(AimlBillingAuthError, match="put a working key"):
+        hook.get_balance()
+
+
+def test_what_holds_the_key_cannot_be_pickled(sandbox: Sandbox) -> None:
+    hook = AimlBillingHook()
+    hook.get_balance()
+    client = hook.client
+    for thing in (client, client.session, client.settings, client._api, client.session.auth):
+        for copy_of in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="API key"):
+                copy_of(thing)
+    data = pickle.dumps(hook)
+    assert KEY.encode() not in data
+    assert pickle.loads(data).get_balance().balance == 5_000_000
+    sensor = BalanceSensor(task_id="gate", threshold=1)
+    sensor.poke({})
+    assert KEY.encode() not in pickle.dumps(copy.deepcopy(sensor)._hook)
+
+
+FIELDS = ("conn_type", "host", "schema", "login", "extra.timeout", "extra.api_version", "extra.name", "host.scheme")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_key_typed_into_a_wrong_field_is_not_echoed(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    connection: dict[str, Any] = {"conn_type": "aimlbilling", "host": "http://127.0.0.1:9", "password": "another-key"}
+    name, _, part = field.partition(".")
+    if name == "extra":
+        connection["extra"] = {KEY: 1} if part == "name" else {part: KEY}
+    else:
+        connection[name] = f"{KEY}://billing.example" if part else KEY
+    monkeypatch.setenv(ENV, json.dumps(connection))
+    works, message = AimlBillingHook().test_connection()
+    assert not works
+    assert not [start for start in range(len(KEY) - 3) if KEY[start : start + 4] in message], message
