@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
-from airflow_provider_aimlbilling.money.pricing import Pricing, Rate, pricing_error, shorten, variant_text
+from airflow_provider_aimlbilling.money.pricing import Pricing, Rate, join_first, pricing_error, shorten, variant_text
 
 # Every other field of a rate describes what it is for: the live catalogue also has "content" and "origin".
 _NOT_DESCRIPTIVE = ("price", "per", "when", "currency")
@@ -31,7 +31,7 @@ def find_pricing(models: list[Any], model: str, model_type: str | None, read_at:
     """
     named = [entry for entry in models if isinstance(entry, Mapping) and _is_called(entry, model)]
     entries = [entry for entry in named if model_type is None or entry.get("type") == model_type]
-    types = ", ".join(sorted(str(entry.get("type")) for entry in named))
+    types = join_first(sorted(shorten(entry.get("type")) for entry in named))
     if not named:
         raise pricing_error(
             model, "the catalogue has no model with that id or alias. Use the name in the vendor's list of models"

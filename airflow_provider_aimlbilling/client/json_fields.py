@@ -1,5 +1,5 @@
 """
-Read the fields of a JSON response. Errors name the field.
+Read the fields of a JSON response. All text in it is cleaned before anything else sees it. Errors name the field.
 
 Errors quote received values only if they are numbers, booleans or null, because a response may hold personal data and
 many people read errors.
@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
+from airflow_provider_aimlbilling.client.text import clean_text
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingThresholdError,
@@ -21,6 +23,9 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, MAX_CREDITS, Amount
 
 _NEXT_STEP = "Update this provider, or switch api_version in the connection between v1 and v2."
+
+EXACT_TEXT_FIELDS = frozenset({"next_cursor"})  # read with cursor_field(), which checks them instead
+MAX_CURSOR = 4096  # characters
 
 _KIND_NAMES: dict[type, str] = {
     bool: "true or false",
@@ -34,7 +39,7 @@ _KIND_NAMES: dict[type, str] = {
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """
-    Parse a body that must be a JSON object, its numbers as ``Decimal``.
+    Parse a body that must be a JSON object: numbers as ``Decimal``, text as :func:`clean_text` returns it.
 
     :param body: the body of a 200 response.
     :raises AimlBillingUnavailable: if it is not JSON, so that the balance is unknown.
@@ -42,7 +47,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     try:
         # All numbers as Decimal, even 'NaN', so that nothing passes through binary float before it is checked.
-        answer = json.loads(body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal)
+        answer = json.loads(
+            body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal, object_pairs_hook=_clean_object
+        )
     except (ValueError, RecursionError):
         raise AimlBillingUnavailable(
             "The API answered 200 with a body that is not JSON (a proxy's page, or cut short). The balance is unknown. "
@@ -54,6 +61,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
             f"The API documents a JSON object, but sent {type(answer).__name__}. {_NEXT_STEP}"
         )
     return answer
+
+
+def cursor_field(answer: Mapping[str, Any], name: str) -> str | None:
+    """
+    Return a cursor, which goes back to the API as it is; ``None`` if it is null or empty.
+
+    :raises AimlBillingContractError: if it is neither a text that can be sent back nor null.
+    """
+    value = require_field(answer, name, str, type(None))
+    if value and (len(value) > MAX_CURSOR or not value.isascii() or not value.isprintable()):
+        raise contract_error(name, f"printable ASCII of at most {MAX_CURSOR:,} characters", value)
+    return value or None
 
 
 def require_field(answer: Mapping[str, Any], name: str, *kinds: type) -> Any:
@@ -156,6 +175,29 @@ def contract_error(name: str, documented: str, received: object) -> AimlBillingC
     return AimlBillingContractError(
         f"The API documents {documented} in the field {name!r}, but sent {shown}. {_NEXT_STEP}"
     )
+
+
+def _clean_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in EXACT_TEXT_FIELDS and isinstance(value, str):
+            cleaned[name] = value
+            continue
+        # A name that only looks like another one after it was cleaned must not replace it.
+        cleaned.setdefault(_clean_name(name), _clean_value(value))
+    return cleaned
+
+
+@lru_cache(1024)  # each answer has the same names
+def _clean_name(name: str) -> str:
+    return clean_text(name, 100)
+
+
+def _clean_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    # Objects were cleaned when they were parsed.
+    return [_clean_value(element) for element in value] if isinstance(value, list) else value
 
 
 def _decimal(text: str) -> Decimal:

@@ -12,6 +12,7 @@ import re
 
 from airflow_provider_aimlbilling.client.http import ApiResponse
 from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.client.text import clean_text
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
     AimlBillingContractError,
@@ -66,7 +67,7 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
 
 
 def _vendor_message(body: bytes, key: str) -> tuple[str, str]:
-    """Return the vendor's message in two forms: quoted with the request id and safe to print, and as received."""
+    """Return the vendor's message in two forms: quoted with the request id and without the key, and as received."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -76,16 +77,13 @@ def _vendor_message(body: bytes, key: str) -> tuple[str, str]:
     message, request_id = (
         text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
     )
-    quoted = [_printable_without_key(message[:200], key)] if message else []
-    quoted += [f"requestId {_printable_without_key(request_id[:64], key)}"] if request_id else []
+    quoted = [_without_key(clean_text(message, 200), key)] if message else []
+    quoted += [f"requestId {_without_key(clean_text(request_id, 64), key)}"] if request_id else []
     return f" ({'; '.join(quoted)})" if quoted else "", message
 
 
-def _printable_without_key(text: str, key: str) -> str:
-    """Make external text safe to print: one line, printable characters only, no part of the key of four characters."""
-    # No square brackets either: Airflow's command line reads them as markup and drops what is inside.
-    text = " ".join(text.split()).translate({ord("["): "(", ord("]"): ")"})
-    text = "".join(char for char in text if char.isprintable())
+def _without_key(text: str, key: str) -> str:
+    """Hide every part of the key of four or more characters."""
     hidden = [False] * len(text)
     run = min(4, len(key))
     for start in range(len(text) - run + 1):

@@ -16,6 +16,7 @@ from airflow_provider_aimlbilling.client.json_fields import (
     amount_field,
     choice_field,
     contract_error,
+    cursor_field,
     object_in_list,
     parse_object,
     require_field,
@@ -155,10 +156,10 @@ def read_transactions(body: bytes) -> tuple[list[Transaction], str | None]:
     """
     answer = parse_object(body)
     pagination = require_field(answer, "pagination", dict)
-    cursor = require_field(pagination, "next_cursor", str, type(None))
+    cursor = cursor_field(pagination, "next_cursor")
     if require_field(pagination, "has_more", bool) != bool(cursor):
         raise contract_error("next_cursor", "a cursor if there is more, else null,", cursor)
-    return [_read_transaction(entry) for entry in require_field(answer, "data", list)], cursor or None
+    return [_read_transaction(entry) for entry in require_field(answer, "data", list)], cursor
 
 
 def read_usage(body: bytes) -> Usage:

@@ -180,8 +180,14 @@ class Pricing:
 
     def _error(self, why: str, rates: Sequence[Rate] | None = None) -> AimlBillingPricingError:
         known = self.rates if rates is None else rates
-        listed = "; ".join(str(rate) for rate in known)
+        listed = join_first([str(rate) for rate in known])
         return pricing_error(self.model, f"{why}. Known: {listed}" if listed else why)
+
+
+def join_first(names: Sequence[str], most: int = 20) -> str:
+    """Join names for an error message, which a catalogue of thousands must not fill."""
+    more = f"; and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
 
 
 def pricing_error(model: str, why: str) -> AimlBillingPricingError:
