@@ -12,6 +12,9 @@ A name that the running Airflow does not have raises :class:`ImportError` with t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +126,48 @@ def is_mapped(context: Context) -> bool:
     """Return whether a task instance belongs to a mapped task. Its ``map_index`` is ``None`` or -1 if it does not."""
     map_index = getattr(context.get("ti"), "map_index", None)  # a unit test may pass an empty context
     return map_index is not None and map_index >= 0
+
+
+def seconds_since_first_poke(sensor: Any, context: Context) -> float:
+    """
+    Return for how long a sensor in reschedule mode has been waiting in this try; 0 at its first poke.
+
+    :param sensor: the sensor.
+    :param context: the task's context.
+    """
+    ti: Any = context.get("ti")
+    if not sensor.reschedule:
+        return 0.0
+    if hasattr(ti, "get_first_reschedule_date"):  # Airflow 3
+        started = ti.get_first_reschedule_date(context)
+    elif hasattr(ti, "dag_id"):
+        find_start = import_module("airflow.sensors.base")._orig_start_date  # noqa: SLF001 - there is no public way
+        started = find_start(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
+    else:  # a unit test may pass an empty context
+        started = None
+    return (datetime.now(timezone.utc) - started).total_seconds() if started else 0.0
+
+
+@contextmanager
+def timeout_per_try(sensor: Any, context: Context) -> Iterator[None]:
+    """
+    Let the timeout of a sensor in reschedule mode start over with each try, as it does in the other modes.
+
+    Airflow 3 does so. Airflow 2.11 counts from the first try, which it derives from ``retries``.
+
+    :param sensor: the sensor.
+    :param context: the task's context.
+    """
+    from airflow_provider_aimlbilling.compat import AIRFLOW_3
+
+    ti: Any = context.get("ti")
+    retries = sensor.retries
+    if not AIRFLOW_3 and sensor.reschedule and hasattr(ti, "max_tries"):
+        sensor.retries = (ti.max_tries or 0) - ti.try_number + 1
+    try:
+        yield
+    finally:
+        sensor.retries = retries
 
 
 async def get_async_connection(conn_id: str) -> Connection:

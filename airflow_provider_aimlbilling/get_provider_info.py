@@ -9,6 +9,7 @@ from airflow_provider_aimlbilling import __version__
 PACKAGE = "airflow-provider-aimlbilling"
 CONNECTION_TYPE = "aimlbilling"
 DEFAULT_CONN_ID = "aimlbilling_default"
+MIN_POKE_INTERVAL = 0.1  # seconds; of the sensor and the watcher
 INTEGRATION = "AI/ML API billing"
 
 

@@ -209,6 +209,15 @@ def test_a_threshold_that_is_not_an_amount_opens_no_gate(
     assert "Write credits as 5000000" in run.log
 
 
-def test_a_poke_interval_of_zero_is_refused_when_the_dag_is_parsed() -> None:
-    with pytest.raises(ValueError, match="poke_interval must be above 0"):
-        BalanceSensor(task_id="gate", threshold=1, poke_interval=0)
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        *[("poke_interval", seconds) for seconds in (0, 0.0001, float("nan"), float("inf"))],
+        *[("timeout", seconds) for seconds in (float("nan"), float("inf"))],
+        *[("topup_grace", seconds) for seconds in (0, float("nan"), float("inf"))],
+    ],
+)
+def test_impossible_times_are_refused_when_the_dag_is_parsed(name: str, seconds: float) -> None:
+    """NaN compares false with everything, so a plain comparison would let it pass."""
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        BalanceSensor(task_id="gate", threshold=1, **{name: seconds})

@@ -22,7 +22,7 @@ def watcher(store: Any = None, **changes: Any) -> BalanceEventTrigger:
 
     :param store: its asset state store; ``None`` for none.
     """
-    created = BalanceEventTrigger(**{"threshold": "1 USD", "hysteresis": "0.50 USD", "poke_interval": 0.05} | changes)
+    created = BalanceEventTrigger(**{"threshold": "1 USD", "hysteresis": "0.50 USD", "poke_interval": 0.1} | changes)
     created._log = logging.getLogger("watcher")  # Airflow 3 logs past caplog
     if store is not None:
         created.asset_state_store = store

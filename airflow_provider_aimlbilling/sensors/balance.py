@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,9 +17,11 @@ from airflow_provider_aimlbilling.compat import (
     PokeReturnValue,
     conf,
     is_mapped,
+    seconds_since_first_poke,
+    timeout_per_try,
 )
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
 
 if TYPE_CHECKING:
@@ -105,11 +108,14 @@ class BalanceSensor(BaseSensorOperator):
         topup_grace: float = 3600,
         **kwargs: Any,
     ) -> None:
+        for name in ("poke_interval", "timeout"):
+            if isinstance(seconds := kwargs.get(name), float) and not math.isfinite(seconds):
+                raise ValueError(f"{name} must be a number of seconds, not {seconds!r}.")
         super().__init__(**kwargs)
-        if self.poke_interval <= 0:
-            raise ValueError("poke_interval must be above 0 seconds, or the API would be polled without a pause.")
-        if topup_grace <= 0:
-            raise ValueError("topup_grace must be above 0 seconds, because a payment takes time.")
+        if self.poke_interval < MIN_POKE_INTERVAL:
+            raise ValueError(f"poke_interval must be at least {MIN_POKE_INTERVAL} seconds, not {self.poke_interval!r}.")
+        if not 0 < topup_grace < math.inf:
+            raise ValueError(f"topup_grace must be above 0 seconds, because a payment takes time, not {topup_grace!r}.")
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
@@ -122,6 +128,7 @@ class BalanceSensor(BaseSensorOperator):
         self._start_from_trigger_requested = start_from_trigger
         self._wait_state: WaitState | None = None
         self._not_before = 0.0  # time.monotonic() before which the API asked not to be called (Retry-After)
+        self._deadline = math.inf  # time.monotonic() at which the gate's time is up
 
     def _validate_start_from_trigger_kwargs(self) -> None:
         """Skip Airflow's search for callables among the trigger's arguments: there are none, and it is slow."""
@@ -158,7 +165,8 @@ class BalanceSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         reading: Balance | AimlBillingError
         try:
-            reading = self._hook.get_balance(with_top_up=True, **self.query_options())
+            seconds = max(self._deadline - time.monotonic(), 2.0)  # long enough for an API that works
+            reading = self._hook.get_balance(with_top_up=True, max_seconds=seconds, **self.query_options())
         except AimlBillingError as error:
             reading = error
             self._hook.refresh_connection()  # somebody may fix it before the next poke
@@ -177,6 +185,7 @@ class BalanceSensor(BaseSensorOperator):
             mapped = is_mapped(context)
             if why := why_not_from_trigger(self, declared, self._declared_conn_id, mapped=mapped):
                 self.log.info("start_from_trigger has no effect here: %s.", why)
+        self._deadline = time.monotonic() + self.timeout - seconds_since_first_poke(self, context)
         try:
             self._wait_state = self._new_wait_state(context)
         except AimlBillingThresholdError as error:  # before any request, because waiting does not fix the DAG
@@ -186,7 +195,8 @@ class BalanceSensor(BaseSensorOperator):
 
     def _wait_on_worker(self, context: Context, wait_state: WaitState) -> Any:
         try:
-            result = super().execute(context)
+            with timeout_per_try(self, context):
+                result = super().execute(context)
         except AirflowSensorTimeout:
             self._report_outcome(context, wait_state.verdict_dict(), clears=False)
             self._fail_or_skip(self._timeout_error(wait_state.summary()))
@@ -211,28 +221,20 @@ class BalanceSensor(BaseSensorOperator):
         if poked:
             self._report_outcome(context, verdict, clears=True)
             return poked.xcom_value
-        now = time.time()
-        if now >= deadline:
+        if time.time() >= deadline:
             self._report_outcome(context, verdict, clears=False)
             self._fail_or_skip(self._timeout_error(wait_state.summary()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
-        from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout, describe_polling, trigger_options
+        from airflow_provider_aimlbilling.waiting import deferral
 
-        self.log.info("Deferring: %s.", describe_polling(self, deadline))
+        self.log.info("Deferring: %s.", deferral.describe_polling(self, deadline))
         self._push_verdict(context, verdict)  # in case the triggerer never reads a balance
-        threshold = wait_state.gate.threshold
+        retry_after = self._not_before - time.monotonic()
+        arguments = deferral.trigger_arguments(self, wait_state, deadline, retry_after)
         self.defer(
-            trigger=BalanceTrigger(
-                aimlbilling_conn_id=self.aimlbilling_conn_id,
-                threshold=None if threshold is None else threshold.text,
-                deadline=deadline,
-                next_poll_at=now + max(self.poke_interval, self._not_before - time.monotonic()),
-                last_seen=wait_state.last_seen,
-                last_fault=wait_state.last_fault,
-                **trigger_options(self),
-            ),
+            trigger=BalanceTrigger(**arguments),
             method_name="execute_complete",
-            timeout=deferral_timeout(deadline - now, self.poke_interval),
+            timeout=deferral.deferral_timeout(deadline - time.time(), self.poke_interval),
         )
 
     def execute_complete(self, context: Context, event: object = None) -> dict[str, Any]:
@@ -265,8 +267,7 @@ class BalanceSensor(BaseSensorOperator):
         except Exception as error:
             if next_method != "__fail__":
                 raise
-            # Airflow itself ended the deferral. The wording of the reason is the same in all versions; the exception
-            # is not.
+            # Airflow itself ended the deferral. The reason reads the same in all versions; the exception differs.
             if "timeout" in str(error).lower():
                 self._report_outcome(context, None, clears=False)
                 self._fail_or_skip(self._timeout_error("The triggerer did not report back. Is one running?"))

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterator
 from datetime import datetime, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.gate import Gate
@@ -59,6 +59,7 @@ class BalanceTrigger(BaseTrigger):
     :param deadline: seconds since the epoch. Wall-clock time, because a trigger may move to another machine. ``None``
         if the task starts in the triggerer; the deadline then follows from Airflow's deferral timeout.
     :param next_poll_at: seconds since the epoch before which nothing is requested, because the worker has just polled.
+    :param first_wait: seconds from the deferral to ``next_poll_at``, if that is longer than ``poke_interval``.
     :param exponential_backoff: increase the time between polls. Such a trigger does not share its poll.
     :param max_wait: limit of the increased time, in seconds.
     :param silent_fail: log errors and keep waiting.
@@ -77,6 +78,7 @@ class BalanceTrigger(BaseTrigger):
         poke_interval: float,
         deadline: float | None,
         next_poll_at: float = 0.0,
+        first_wait: float | None = None,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
         silent_fail: bool = False,
@@ -92,6 +94,7 @@ class BalanceTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.deadline = deadline
         self.next_poll_at = next_poll_at
+        self.first_wait = first_wait
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.silent_fail = silent_fail
@@ -119,6 +122,7 @@ class BalanceTrigger(BaseTrigger):
                 "last_fault": self.last_fault,
                 "end_from_trigger": self.end_from_trigger,
                 # Only if they are set, so that an older triggerer can create a newer worker's trigger.
+                **({"first_wait": self.first_wait} if self.first_wait else {}),
                 **self._query_options(),
             },
         )
@@ -156,11 +160,20 @@ class BalanceTrigger(BaseTrigger):
             return object()  # never shared
         return poll_key(self.aimlbilling_conn_id, self.poke_interval, *self._query_options().items())
 
-    def _open_poll(self) -> AsyncGenerator[Reading, None]:
+    def _open_poll(self, joined: Callable[[], bool]) -> AsyncGenerator[Reading, None]:
         """Poll for all triggers of one key. ``next_poll_at`` is not part of it, and only delays the first poll."""
         interval = self.poke_interval
         waits = self._backoff_waits() if self.exponential_backoff else repeat(interval)
-        return poll(self.aimlbilling_conn_id, waits, interval, self.next_poll_at, self._query_options())
+        options = self._query_options()
+        return poll(self.aimlbilling_conn_id, waits, interval, self._seconds_to_first_poll(), options, joined)
+
+    def _seconds_to_first_poll(self) -> float:
+        """Return how long to wait. The clock of the worker that set ``next_poll_at`` may be wrong, so not longer."""
+        wait = self.next_poll_at - time.time()
+        if wait <= 0 and self.exponential_backoff:
+            # The triggerer has restarted, with all its gates. Those with backoff do not share a poll.
+            return random.uniform(0, self.poke_interval)  # noqa: S311 - not a secret
+        return min(wait, self.first_wait or self.poke_interval)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire this trigger's one event."""
@@ -216,11 +229,12 @@ class BalanceTrigger(BaseTrigger):
         return None
 
     def _resolve_deadline(self) -> float:
-        """Return the deadline in seconds since the epoch, even if no worker has set one."""
-        if self.deadline is not None:
-            return self.deadline
-        # The deferral timeout, which the triggerer sets and keeps across restarts.
+        """Return the deadline in seconds since the epoch."""
+        # The deferral timeout, which the triggerer sets and keeps across restarts. In Airflow 3 it comes from the clock
+        # of the API server, so a worker whose clock is wrong does no harm.
         timeout_after: datetime | None = getattr(self, "timeout_after", None)
+        if self.deadline is not None and (timeout_after is None or not AIRFLOW_3):
+            return self.deadline
         if timeout_after is None:
             raise AimlBillingError("Airflow set no timeout. Do not use start_from_trigger with this Airflow version.")
         aware = timeout_after.replace(tzinfo=timeout_after.tzinfo or timezone.utc)

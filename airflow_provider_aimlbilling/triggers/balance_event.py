@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aimlbilling.compat import BaseEventTrigger, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
-from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.money.crossing import Crossing
+from airflow_provider_aimlbilling.waiting.log_limit import StateLog
 from airflow_provider_aimlbilling.waiting.shared_poll import POLL_CLOSED, poll_key, subscribe
 from airflow_provider_aimlbilling.waiting.watcher_state import WatcherState
 
@@ -64,11 +65,11 @@ class BalanceEventTrigger(BaseEventTrigger):
                 f"aimlbilling_conn_id is the id of a connection, not a template, and not {aimlbilling_conn_id!r}."
             )
         is_number = isinstance(poke_interval, int | float) and not isinstance(poke_interval, bool)
-        if not is_number or not 0 < poke_interval < math.inf:
-            raise ValueError(f"poke_interval is a number of seconds above 0, not {poke_interval!r}.")
+        if not is_number or not MIN_POKE_INTERVAL <= poke_interval < math.inf:
+            raise ValueError(f"poke_interval is a number, at least {MIN_POKE_INTERVAL} seconds, not {poke_interval!r}.")
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.poke_interval = float(poke_interval)
-        self._last_logged_error: tuple[object, ...] = ()
+        self._errors = StateLog()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores to recreate this trigger and to recognize it. It contains no secret."""
@@ -83,10 +84,10 @@ class BalanceEventTrigger(BaseEventTrigger):
             },
         )
 
-    def _open_poll(self) -> AsyncGenerator[Reading, None]:
+    def _open_poll(self, joined: Callable[[], bool]) -> AsyncGenerator[Reading, None]:
         from airflow_provider_aimlbilling.waiting.poll import poll  # loads requests, which a DAG file must not
 
-        return poll(self.aimlbilling_conn_id, repeat(self.poke_interval), self.poke_interval, 0.0)
+        return poll(self.aimlbilling_conn_id, repeat(self.poke_interval), self.poke_interval, joined=joined)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire one event for each crossing. It continues after an event."""
@@ -135,16 +136,13 @@ class BalanceEventTrigger(BaseEventTrigger):
         if reading is None:
             return
         if not isinstance(reading, AimlBillingError) or isinstance(reading, InsufficientBalanceError):
-            if self._last_logged_error:
+            if self._errors.is_due(None):
                 self.log.info("The watcher for a balance %s can read the balance again.", self.rule)
-            self._last_logged_error = ()
             return
         # Compared by kind, not by text: the text contains a request id, which differs each time.
-        kind = (type(reading), getattr(reading, "status", None))
-        if kind != self._last_logged_error:
+        if self._errors.is_due((type(reading), getattr(reading, "status", None))):
             log = self.log.warning if isinstance(reading, AimlBillingUnavailable) else self.log.error
             log("The watcher for a balance %s cannot read the balance, and keeps polling: %s", self.rule, reading)
-        self._last_logged_error = kind
 
     def _log_state(self, armed: bool | None) -> None:
         conn_id = self.aimlbilling_conn_id

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_aimlbilling.waiting.wait_state import WaitState
 
 # Time after the gate's own deadline before Airflow's deferral timeout steps in. Airflow's timeout is for a triggerer
 # that is gone: it knows no balance and, on some versions, ignores soft_fail.
@@ -18,6 +22,29 @@ def deferral_timeout(timeout: float, poke_interval: float) -> timedelta:
     :param poke_interval: seconds between two polls. A gate notices its deadline at the poll that follows it.
     """
     return timedelta(seconds=timeout + 2 * poke_interval) + DEFERRAL_SLACK
+
+
+def trigger_arguments(sensor: Any, wait_state: WaitState, deadline: float, retry_after: float) -> dict[str, Any]:
+    """
+    Return the arguments of the trigger that a worker hands the wait over to.
+
+    :param sensor: the gate, a ``BalanceSensor``.
+    :param wait_state: the wait so far.
+    :param deadline: when the gate stops waiting, in seconds since the epoch.
+    :param retry_after: seconds that the API asked to wait; negative if they have passed.
+    """
+    threshold = wait_state.gate.threshold
+    first_wait = max(sensor.poke_interval, retry_after)
+    return {
+        "aimlbilling_conn_id": sensor.aimlbilling_conn_id,
+        "threshold": None if threshold is None else threshold.text,
+        "deadline": deadline,
+        "next_poll_at": time.time() + first_wait,
+        "first_wait": first_wait if first_wait > sensor.poke_interval else None,
+        "last_seen": wait_state.last_seen,
+        "last_fault": wait_state.last_fault,
+        **trigger_options(sensor),
+    }
 
 
 def trigger_options(sensor: Any) -> dict[str, Any]:

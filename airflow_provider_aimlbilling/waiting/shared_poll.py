@@ -16,6 +16,9 @@ _log = logging.getLogger(__name__)
 READERS_PER_YIELD = 100
 WAKE_COST = 20
 
+# Starts a poll, see subscribe().
+OpenPoll = Callable[[Callable[[], bool]], AsyncGenerator[Any, None]]
+
 # The last thing that subscribers receive if a poll ends before they do.
 POLL_CLOSED = object()
 
@@ -34,11 +37,20 @@ def poll_key(conn_id: str, poke_interval: float, *options: Hashable) -> Hashable
 class _Poll:
     """A poll in its own task, so that the end of one subscriber cannot end it for the others."""
 
-    def __init__(self, readings: AsyncGenerator[Any, None]) -> None:
+    def __init__(self, open_poll: OpenPoll) -> None:
         self.subscribers: dict[Callable[[Any], object], None] = {}  # used as an ordered set
         self.closed = False
+        self._joined = False
         # In a new context: otherwise log lines of the poll would appear under the first subscriber's name.
-        self.task = Context().run(asyncio.create_task, self._run(readings))
+        self.task = Context().run(asyncio.create_task, self._run(open_poll(self._pop_joined)))
+
+    def add(self, subscriber: Callable[[Any], object]) -> None:
+        self._joined = bool(self.subscribers)
+        self.subscribers[subscriber] = None
+
+    def _pop_joined(self) -> bool:
+        joined, self._joined = self._joined, False
+        return joined
 
     async def _run(self, readings: AsyncGenerator[Any, None]) -> None:
         try:
@@ -67,9 +79,7 @@ _polls: dict[Hashable, _Poll] = {}
 
 
 @contextmanager
-def subscribe(
-    key: Hashable, open_poll: Callable[[], AsyncGenerator[Any, None]], callback: Callable[[Any], object]
-) -> Iterator[None]:
+def subscribe(key: Hashable, open_poll: OpenPoll, callback: Callable[[Any], object]) -> Iterator[None]:
     """
     Receive the readings of a poll together with all other subscribers of its key in this event loop.
 
@@ -78,17 +88,17 @@ def subscribe(
     task when there is something to do.
 
     :param key: identifies the poll, see :func:`poll_key`.
-    :param open_poll: starts it.
+    :param open_poll: starts it. Its argument is a function that returns whether somebody joined since its last call.
     :param callback: receives each reading, and ``POLL_CLOSED`` if there are no more, in the context of the caller. It
         must be quick, must not raise, and returns something true if it woke its task.
     """
     key = (asyncio.get_running_loop(), key)
     poll = _polls.get(key)
     if poll is None or poll.closed or poll.task.done():
-        poll = _polls[key] = _Poll(open_poll())
+        poll = _polls[key] = _Poll(open_poll)
     context = copy_context()
     subscriber = lambda reading: context.run(callback, reading)  # noqa: E731 - unique even if callbacks are equal
-    poll.subscribers[subscriber] = None
+    poll.add(subscriber)
     try:
         yield
     finally:

@@ -13,13 +13,15 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
+from airflow_provider_aimlbilling.waiting.log_limit import StateLog
 
 
 class WaitState:
     """
     The wait of one gate, used by the sensor on a worker and by the trigger.
 
-    It logs when something changes, not at every poll.
+    It logs when something changes, not at every poll; an API that keeps failing and recovering gets at most one
+    line a minute.
 
     :param gate: the rule that decides.
     :param log: a logger of any kind, for the person on call.
@@ -29,7 +31,7 @@ class WaitState:
     """
 
     # There may be thousands of these, each for days.
-    __slots__ = ("_initial_last_seen", "_last_logged", "_log", "_silent_fail", "gate", "last_fault", "verdict")
+    __slots__ = ("_changes", "_initial_last_seen", "_log", "_silent_fail", "gate", "last_fault", "verdict")
 
     def __init__(
         self, gate: Gate, log: Any, *, silent_fail: bool = False, last_seen: str = "", last_fault: str = ""
@@ -37,7 +39,7 @@ class WaitState:
         self.gate = gate
         self._log = log
         self._silent_fail = silent_fail
-        self._last_logged: tuple[object, ...] = ()
+        self._changes = StateLog()
         self._initial_last_seen = last_seen
         self.last_fault = last_fault  # empty once a balance has been read again
         self.verdict: Verdict | None = None  # the last one
@@ -83,7 +85,7 @@ class WaitState:
                     f"Last reading: {verdict.reason}."
                 )
             )
-        elif self._changed("waiting") and not already_logged:
+        elif self._changes.is_due("waiting") and not already_logged:
             self._log.info("Waiting: %s.%s", verdict.reason, _top_up_hint(reading))
         return verdict
 
@@ -98,17 +100,13 @@ class WaitState:
             raise error
         self.last_fault = str(error)
         # Compared by kind, not by text: the text contains a request id, which differs each time.
-        if self._changed("error", type(error), getattr(error, "status", None)):
+        if self._changes.is_due((type(error), getattr(error, "status", None))):
             self._log.warning("Still waiting. The last poll failed: %s", error)
 
     def summary(self) -> str:
         """Return the last reading and, if the last poll failed, its error."""
         last_seen = f"Last reading: {self.last_seen}." if self.last_seen else "No balance was read."
         return f"{last_seen} Last error: {self.last_fault}" if self.last_fault else last_seen
-
-    def _changed(self, *state: object) -> bool:
-        changed, self._last_logged = state != self._last_logged, state
-        return changed
 
 
 def _top_up_hint(reading: Balance | InsufficientBalanceError) -> str:

@@ -18,7 +18,7 @@ from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
 
 def test_a_trigger_survives_serialization() -> None:
-    more = {"respect_key_limit": True, "top_up_grace": 60.0}
+    more = {"respect_key_limit": True, "top_up_grace": 60.0, "first_wait": 9.0}
     first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x", **more)
     path, arguments = first.serialize()
     assert path == f"{BalanceTrigger.__module__}.{BalanceTrigger.__name__}"
@@ -52,7 +52,7 @@ def test_the_deadline_holds_during_a_long_retry_after(sandbox: Sandbox) -> None:
 
 def test_the_first_poll_waits_for_next_poll_at(sandbox: Sandbox) -> None:
     started = time.monotonic()
-    asyncio.run(fire(trigger(next_poll_at=time.time() + 0.6)))
+    asyncio.run(fire(trigger(next_poll_at=time.time() + 0.6, first_wait=0.6)))
     assert sandbox.requests[0].at - started >= 0.55
 
 

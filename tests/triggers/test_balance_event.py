@@ -61,12 +61,12 @@ INVALID: dict[str, tuple[dict[str, Any], type[ValueError], str]] = {
     ),
     "unknown crossing": ({"crossing": "under"}, ValueError, "'below' or 'above', not 'under'"),
     "no crossing": ({"crossing": None}, ValueError, "'below' or 'above', not None"),
-    "no interval": ({"poke_interval": 0}, ValueError, "seconds above 0, not 0"),
-    "negative interval": ({"poke_interval": -1.5}, ValueError, "seconds above 0, not -1.5"),
-    "infinite interval": ({"poke_interval": float("inf")}, ValueError, "seconds above 0, not inf"),
-    "NaN interval": ({"poke_interval": float("nan")}, ValueError, "seconds above 0, not nan"),
-    "interval as text": ({"poke_interval": "60"}, ValueError, "seconds above 0, not '60'"),
-    "interval as boolean": ({"poke_interval": True}, ValueError, "seconds above 0, not True"),
+    "no interval": ({"poke_interval": 0}, ValueError, "at least 0.1 seconds, not 0"),
+    "negative interval": ({"poke_interval": -1.5}, ValueError, "at least 0.1 seconds, not -1.5"),
+    "infinite interval": ({"poke_interval": float("inf")}, ValueError, "at least 0.1 seconds, not inf"),
+    "NaN interval": ({"poke_interval": float("nan")}, ValueError, "at least 0.1 seconds, not nan"),
+    "interval as text": ({"poke_interval": "60"}, ValueError, "at least 0.1 seconds, not '60'"),
+    "interval as boolean": ({"poke_interval": True}, ValueError, "at least 0.1 seconds, not True"),
     "empty connection id": ({"aimlbilling_conn_id": ""}, ValueError, "id of a connection"),
     "no connection id": ({"aimlbilling_conn_id": None}, ValueError, "id of a connection"),
     "templated connection id": ({"aimlbilling_conn_id": "{{ x }}"}, ValueError, "not a template"),
@@ -239,7 +239,7 @@ def test_a_watcher_waits_for_a_missing_connection(
 
     with caplog.at_level("INFO", logger="watcher"):
         asyncio.run(scenario())
-    assert sum("cannot read" in line for line in caplog.messages) == 1
+    assert sum(line.startswith("The watcher") and "cannot read" in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("first", ["gate", "watcher"])
@@ -301,7 +301,7 @@ def test_a_poll_that_fails_raises_nothing_and_does_not_cause_a_busy_loop(
 ) -> None:
     """Airflow recreates a watcher within a second, so it ends one interval later."""
 
-    async def poll(*_: Any) -> AsyncGenerator[Any, None]:
+    async def poll(*_: Any, **__: Any) -> AsyncGenerator[Any, None]:
         if error:
             raise error
         return

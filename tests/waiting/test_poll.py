@@ -20,7 +20,7 @@ from support import KEY
 from tls import enable_tls
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
-from airflow_provider_aimlbilling.waiting import poll
+from airflow_provider_aimlbilling.waiting import balance_source
 
 
 def test_two_hundred_gates_share_one_poll(sandbox: Sandbox) -> None:
@@ -117,14 +117,14 @@ def test_failed_gates_are_released(sandbox: Sandbox) -> None:
 
 def test_a_poll_without_subscribers_sends_no_further_request(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it look up the connection again."""
-    look_up = poll.get_async_connection
+    look_up = balance_source.get_async_connection
     looked_up: list[str] = []
 
     async def count(conn_id: str) -> Any:
         looked_up.append(conn_id)
         return await look_up(conn_id)
 
-    monkeypatch.setattr(poll, "get_async_connection", count)
+    monkeypatch.setattr(balance_source, "get_async_connection", count)
     sandbox.fail(delay=0.3)
 
     async def wait() -> None:

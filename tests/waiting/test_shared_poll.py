@@ -23,8 +23,10 @@ class Source:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.opened = self.closed = 0
         self.context = ""
+        self.joined: Callable[[], bool] = lambda: False
 
-    async def readings(self) -> AsyncGenerator[Any, None]:
+    async def readings(self, joined: Callable[[], bool]) -> AsyncGenerator[Any, None]:
+        self.joined = joined
         self.opened += 1
         self.context = owner.get()
         try:
