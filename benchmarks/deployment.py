@@ -21,7 +21,6 @@ from typing import Any
 import psutil
 import psycopg2
 from peers import PEERS, THRESHOLD, connections, dag_file
-from postgres import Postgres
 from report import Table
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -44,6 +43,7 @@ def _tool(name: str) -> ModuleType:
 
 
 _tools = _tool("deployment")
+Postgres: Any = _tool("postgres").Postgres
 _Deployment: Any = _tools.Deployment
 _free_port = _tools._free_port  # noqa: SLF001
 
@@ -51,7 +51,7 @@ _free_port = _tools._free_port  # noqa: SLF001
 class Services(_Deployment):
     """The deployment that the system tests use, with its database on PostgreSQL."""
 
-    database: Postgres
+    database: Any  # a Postgres
 
     def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query on Airflow's database."""
@@ -164,7 +164,7 @@ def run(repeats: int, gates: list[int] | None = None, peers: list[str] | None = 
     return list(tables.values())
 
 
-def _create_services(home: Path, name: str, numbers: list[int], account: Sandbox, postgres: Postgres) -> Services:
+def _create_services(home: Path, name: str, numbers: list[int], account: Sandbox, postgres: Any) -> Services:
     dags = home.with_name(f"{home.name}-dags")
     dags.mkdir()
     if name != IDLE:

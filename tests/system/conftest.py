@@ -1,28 +1,39 @@
 """
 One real Airflow for all system tests, with the built wheel in its own environment.
 
-It has a scheduler, a triggerer and, from 3.0 on, a DAG processor and an API server. Starting it and its tasks takes
+It has a scheduler, a triggerer and, from 3.0 on, a DAG processor and an API server. Its database is PostgreSQL where
+the programs of a server are installed, and SQLite elsewhere and in the matrix. Starting it and its tasks takes
 most of the time, so all DAG runs start together, each with an account of its own.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import environment
 import pytest
 from deployment import Deployment
+from postgres import Postgres
 from support import AIRFLOW_3, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
-BALANCES = {"waiting": "0.50 USD", "started": 0, "empty": 0, "faulty": "3 USD", "watched": "2 USD"}
-RUNS = {"ten_gates": {}, "no_worker": {"wanted": "1 USD"}, "needs_worker": {}, "does_not_open": {}, "faults": {}}
+BALANCES = {"waiting": "0.50 USD", "started": 0, "empty": 0, "faulty": "3 USD", "watched": "2 USD", "hostile": 0}
+RUNS = {
+    "ten_gates": {},
+    "no_worker": {"wanted": "1 USD"},
+    "needs_worker": {},
+    "does_not_open": {},
+    "faults": {},
+    "hostile": {},
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,12 +55,37 @@ def python() -> Path:
     if "site-packages" in airflow_provider_aimlbilling.__file__:
         return Path(sys.executable)
     built = environment.wheel(ROOT / ".build" / "system" / "dist")
-    return environment.make(ROOT / ".build" / "system" / "venv", "3.3.2", [str(built)])
+    return environment.make(ROOT / ".build" / "system" / "venv", "3.3.2", [str(built), "asyncpg", "psycopg2-binary"])
+
+
+@pytest.fixture(scope="session")
+def postgres(python: Path) -> Iterator[Postgres | None]:
+    if python == Path(sys.executable) or Postgres.programs() is None:
+        yield None
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Postgres(port) as server:
+        server.create("airflow")
+        yield server
+
+
+class PostgresDeployment(Deployment):
+    """The same, with another database."""
+
+    database: Postgres
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return self.database.query("airflow", sql, *values)
 
 
 @pytest.fixture(scope="session")
 def deployment(
-    python: Path, accounts: dict[str, Sandbox], tmp_path_factory: pytest.TempPathFactory
+    python: Path,
+    postgres: Postgres | None,
+    accounts: dict[str, Sandbox],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("system")
     dags = folder / "dags"
@@ -64,13 +100,17 @@ def deployment(
         "AIRFLOW_CONN_EMPTY": accounts["empty"].connection(),
         "AIRFLOW_CONN_WATCHED": accounts["watched"].connection(),
         "AIRFLOW_CONN_FAULTY": accounts["faulty"].connection(),
+        "AIRFLOW_CONN_HOSTILE": accounts["hostile"].connection(),
         "AIRFLOW_CONN_WRONG_KEY": json.dumps(faulty | {"password": f"{KEY}-expired"}),
         "AIRFLOW_CONN_NEWLINE": json.dumps(faulty | {"password": f"{KEY}\n"}),
         "AIRFLOW_VAR_BUDGET": "1 USD",
     }
     if not AIRFLOW_3:
         env["PYTHONPATH"] = str(ROOT / "tests")  # for airflow_2
-    with Deployment(folder / "home", python, dags, env) as running:
+    if postgres:
+        env |= {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("airflow")}
+        PostgresDeployment.database = postgres
+    with (PostgresDeployment if postgres else Deployment)(folder / "home", python, dags, env) as running:
         # In the database, where the triggerer looks it up in another way than in the environment.
         running.add_connection("stored", accounts["waiting"].connection())
         yield running

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deployment import Deployment
+from postgres import Postgres
 from support import KEY
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
 def test_nothing_that_airflow_stores_contains_the_key(
-    deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str], read_logs: Callable[[], str]
+    deployment: Deployment,
+    postgres: Postgres | None,
+    accounts: dict[str, Sandbox],
+    runs: dict[str, str],
+    read_logs: Callable[[], str],
 ) -> None:
     account, run = accounts["faulty"], runs["faults"]
     waiting = {"refused_while_waiting": "deferred", "rescheduled": "skipped"}
@@ -39,3 +44,7 @@ def test_nothing_that_airflow_stores_contains_the_key(
     logs = [path for path in deployment.home.rglob("*.log") if path.is_file()]
     assert not [path for path in [*logs, *deployment.home.glob("airflow.db*")] if KEY.encode() in path.read_bytes()]
     assert KEY[:8] not in log, "not even a part of it that would help to guess it"
+    if postgres:
+        database = postgres.dump("airflow")
+        assert "short by 994,000,000" in database
+        assert KEY not in database

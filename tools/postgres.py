@@ -1,7 +1,12 @@
-"""A temporary PostgreSQL server for one benchmark run, from the server programs installed on this machine."""
+"""
+A temporary PostgreSQL server, from the server programs installed on this machine. Standard library only.
+
+For the system tests and the benchmarks.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 class Postgres:
@@ -21,11 +27,18 @@ class Postgres:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        found = [shutil.which("initdb"), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
-        if not any(found):
-            sys.exit("This theme needs the programs of a PostgreSQL server. On Debian: apt install postgresql")
-        self._bin = Path(next(filter(None, reversed(found)))).parent
+        found = Postgres.programs()
+        if found is None:
+            sys.exit("This needs the programs of a PostgreSQL server. On Debian: apt install postgresql")
+        self._bin = found
         self._user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+
+    @staticmethod
+    def programs() -> Path | None:
+        """Return the folder of the server's programs; ``None`` if they are not installed."""
+        found = [shutil.which("initdb"), *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")))]
+        newest = next(filter(None, reversed(found)), None)
+        return Path(newest).parent if newest else None
 
     @property
     def pid(self) -> int:
@@ -38,9 +51,25 @@ class Postgres:
 
     def create(self, database: str) -> None:
         """Create an empty database."""
-        self._run("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "postgres", database)
+        self._run("createdb", *self._server_options(), database)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def query(self, database: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query. Each ``?`` stands for a value."""
+        for value in values:
+            quoted = str(value).replace("'", "''")
+            sql = sql.replace("?", f"'{quoted}'", 1)
+        command = f"select coalesce(json_agg(row_to_json(rows)), '[]') from ({sql}) rows"
+        rows = self._run("psql", *self._server_options(), "--no-align", "--tuples-only", "-c", command, database)
+        return [tuple(row.values()) for row in json.loads(rows)]
+
+    def dump(self, database: str) -> str:
+        """Return the whole content of a database as text."""
+        return self._run("pg_dump", *self._server_options(), "--data-only", database)
+
+    def _server_options(self) -> list[str]:
+        return ["--host", "127.0.0.1", "--port", str(self.port), "--username", "postgres"]
+
+    def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [self._bin / program, *arguments],
             check=False,
@@ -51,9 +80,10 @@ class Postgres:
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        return done.stdout
 
     def __enter__(self) -> Postgres:
-        self._folder = Path(tempfile.mkdtemp(prefix="bench-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if self._user:
             shutil.chown(self._folder, self._user)
         data = self._folder / "data"
