@@ -5,7 +5,7 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests
 
-.PHONY: help demo test check platforms matrix bench ui constraints clean
+.PHONY: help demo test check platforms matrix bench ui audit constraints clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
@@ -15,6 +15,7 @@ help:
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
+	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"
 
@@ -51,6 +52,11 @@ bench: .build/bench/installed
 
 ui: .venv/installed
 	@$(BIN)/python tools/ui.py
+
+audit:
+	$(PYTHON) -m venv .build/audit
+	.build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.build/audit/bin/python tools/audit.py
 
 constraints:
 	constraints/update.sh

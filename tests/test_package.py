@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import AIRFLOW, AIRFLOW_3, modules_loaded_by
+from support import AIRFLOW, AIRFLOW_3, ROOT, modules_loaded_by
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.get_provider_info import connection_form, get_provider_info
@@ -156,3 +157,14 @@ def test_airflow_lists_the_provider() -> None:
     forms = {row["field_behaviours"] for row in behaviours}
     assert not forms or "aimlbilling" in forms, "3.0 and 3.1 list no forms at all without wtforms"
     assert "AI/ML API billing" in json.dumps(info)
+
+
+@pytest.mark.pure
+def test_the_security_policy_names_the_oldest_dependencies() -> None:
+    """It explains the known faults of exactly these versions."""
+    from audit import explained, floors
+
+    text = " ".join((ROOT / "SECURITY.md").read_text().split())
+    named = dict(re.findall(r"(urllib3|requests|Jinja2|asgiref) ([\d.]+\d)(?=[,)])", text.partition("Known faults")[2]))
+    assert {f"{name.lower()}=={version}" for name, version in named.items()} == set(floors())
+    assert len(explained()) == len(set(explained())) >= 11
