@@ -140,7 +140,7 @@ def test_calls_that_end_early_leave_no_thread_and_no_socket() -> None:
                     client.get_balance()
                 client.close()
         sockets_of_the_server = 10
-        assert our_threads() == before[0]
+        assert our_threads() <= before[0]
         assert open_sockets() - before[1] <= sockets_of_the_server
 
 

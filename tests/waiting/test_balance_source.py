@@ -157,9 +157,9 @@ def test_a_key_that_was_rotated_between_look_up_and_request_is_looked_up_again(
     async def look_up(_: str) -> Any:
         from airflow_provider_aimlbilling.compat import Connection
 
-        fields = json.loads(sandbox.connection()) | {"password": current[0]}
+        host, key = json.loads(sandbox.connection())["host"], current[0]
         current[:] = [KEY]  # rotated just after the first look-up
-        return Connection.from_json(json.dumps(fields), conn_id="aimlbilling_default")
+        return Connection(conn_id="aimlbilling_default", conn_type="aimlbilling", host=host, password=key)
 
     monkeypatch.setattr(module, "get_async_connection", look_up)
 
