@@ -32,7 +32,7 @@ def test_a_gate_ends_while_its_request_is_in_flight(run_dag: Any, monkeypatch: p
     assert run.state() == "failed"
     assert "The balance did not reach the threshold within 1 seconds. No balance was read." in run.log
     assert "the answer timed out" in run.log
-    assert took < 10, "of which the deadline is 1 s, each request 2 s at least, and the rest is dag.test()"
+    assert took < 30, "of which the deadline is 1 s, each request 2 s at least, and the rest is dag.test()"
 
 
 @pytest.mark.parametrize("mode", MODES)
