@@ -1,8 +1,8 @@
 """
 # Alert before the money runs out
 
-Checks the account every hour and notifies someone when the balance is low. There is no `threshold`, so the account's
-own low-balance threshold decides; you set that one in the vendor's billing settings.
+Checks the account every hour and notifies someone when the balance is low. No `threshold` is set, so the check uses
+the account's own low-balance threshold, which you set in the vendor's billing settings.
 
 **What to expect:** while the balance is at or above the account's threshold, `check` succeeds and nothing else happens.
 Below it, `check` fails and the notifier receives the reason: the balance, the threshold, and the shortfall. This

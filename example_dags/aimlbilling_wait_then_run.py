@@ -1,7 +1,7 @@
 """
 # Wait for the money, then run the AI job
 
-The job starts when the account holds what the job may cost, and not before.
+The job starts only once the account holds enough to cover what the job may cost.
 
 **What to expect:** with enough money in the account, all three tasks succeed within seconds. With too little, `gate` is
 deferred: it holds no worker slot, and its log shows the balance and the shortfall. Top up the account, and the gate
