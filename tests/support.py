@@ -110,6 +110,14 @@ def sleep_briefly_in_dag_test(sleep: Callable[[float], None] = time.sleep) -> Ca
     return brief
 
 
+def wait_until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    """Wait until something is true, and fail if it does not become true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not become true within {seconds} seconds"
+        time.sleep(0.01)
+
+
 @dataclass
 class Run:
     """How a DAG run ended, and what it logged."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 from raw_server import BALANCE, RawServer, Script, answer, drip, forever
-from support import KEY
+from support import KEY, wait_until
 from tls import enable_tls
 
 from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
@@ -151,9 +151,8 @@ def test_closing_a_client_ends_a_call_in_another_thread() -> None:
         taken: list[float] = []
         thread = threading.Thread(target=lambda: taken.append(seconds_until_unavailable(client)))
         thread.start()
-        while not server.connections:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        wait_until(lambda: server.connections)
+        time.sleep(0.1)  # until the thread reads the response
         client.close()
         thread.join(5)
         assert taken
@@ -174,8 +173,7 @@ def test_closing_a_client_ends_a_call_over_tls_in_another_thread(
         taken: list[float] = []
         thread = threading.Thread(target=lambda: taken.append(seconds_until_unavailable(client)))
         thread.start()
-        while len(account.requests) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: len(account.requests) == 2)
         client.close()
         thread.join(2)
         assert taken

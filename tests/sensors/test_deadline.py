@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from raw_server import RawServer
-from support import AIRFLOW, AIRFLOW_3, KEY, MODES
+from support import AIRFLOW, AIRFLOW_3, KEY, MODES, wait_until
 
 from airflow_provider_aimlbilling.compat import seconds_since_first_poke, timeout_per_try
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -82,8 +82,7 @@ def test_the_timeout_starts_over_with_each_try(run_dag: Any, sandbox: Sandbox, m
     sandbox.set_balance(0)
 
     def refuse_then_top_up() -> None:
-        while not sandbox.requests:
-            time.sleep(0.05)
+        wait_until(lambda: sandbox.requests)
         time.sleep(1.0)
         sandbox.fail(status=401, times=1)
         time.sleep(1.5)  # by now, the first try's time would be up

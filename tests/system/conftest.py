@@ -123,15 +123,15 @@ def runs(deployment: Deployment) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def read_logs(deployment: Deployment) -> Callable[..., str]:
+def wait_for_logs(deployment: Deployment) -> Callable[..., str]:
     """
-    Return a function that returns all log files, or those whose path contains a text.
+    Return a function that waits for texts in all log files, or in those with a part of a path, and returns these logs.
 
-    It waits until the logs contain each of the given texts: Airflow stores the state of a task before it has
-    written the last lines of its log.
+    Airflow stores the state of a task before it has written the last lines of its log. A text that does not appear
+    fails the test.
     """
 
-    def read(part_of_path: str = "", *texts: str) -> str:
+    def wait(part_of_path: str = "", *texts: str) -> str:
         def logs() -> str:
             paths = (path for path in deployment.home.rglob("*.log") if part_of_path in str(path) and path.is_file())
             return "".join(path.read_text(errors="replace") for path in paths)
@@ -140,4 +140,4 @@ def read_logs(deployment: Deployment) -> Callable[..., str]:
             deployment.wait_for(f"{text!r} in the logs", lambda text=text: text in logs(), seconds=60)
         return logs()
 
-    return read
+    return wait

@@ -16,7 +16,7 @@ HOSTILE = BALANCE | {name: TEXT for name, value in BALANCE.items() if isinstance
 
 
 def test_hostile_text_ends_no_triggerer(
-    deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str], read_logs: Callable[..., str]
+    deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str], wait_for_logs: Callable[..., str]
 ) -> None:
     account, run = accounts["hostile"], runs["hostile"]
     before = {"deferred": "deferred", "times_out": "failed", "balance": "success"}
@@ -39,6 +39,6 @@ def test_hostile_text_ends_no_triggerer(
     triggerers = "select count(*) from job where job_type = 'TriggererJob'"
     assert deployment.query(triggerers) == [(1,)], "none was restarted"
     deployment._healthy()  # raises if a service has ended
-    log = read_logs("hostile", "Gate open")
+    log = wait_for_logs("hostile", "Gate open")
     assert "\0" not in log
     assert "\x1b" not in log

@@ -17,7 +17,7 @@ def test_nothing_that_airflow_stores_contains_the_key(
     postgres: Postgres | None,
     accounts: dict[str, Sandbox],
     runs: dict[str, str],
-    read_logs: Callable[..., str],
+    wait_for_logs: Callable[..., str],
 ) -> None:
     account, run = accounts["faulty"], runs["faults"]
     waiting = {"refused_while_waiting": "deferred", "rescheduled": "skipped"}
@@ -35,7 +35,7 @@ def test_nothing_that_airflow_stores_contains_the_key(
         assert states[task] == "failed", task
 
     # The search has something to find in each place.
-    log = read_logs(
+    log = wait_for_logs(
         "", "put a working key into the password of the connection", "Paste the key again", "short by 994,000,000"
     )
     logs = [path for path in deployment.home.rglob("*.log") if path.is_file()]

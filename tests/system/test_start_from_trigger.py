@@ -86,7 +86,7 @@ def test_a_cleared_gate_waits_without_the_xcom_of_its_last_try(
 
 
 def test_the_log_says_why_a_gate_uses_a_worker(
-    deployment: Deployment, runs: dict[str, str], read_logs: Callable[..., str]
+    deployment: Deployment, runs: dict[str, str], wait_for_logs: Callable[..., str]
 ) -> None:
     gates_ready = lambda: len(gates(deployment, runs["needs_worker"])) == 7  # noqa: E731
     deployment.wait_for("all gates", gates_ready, seconds=240)
@@ -94,18 +94,18 @@ def test_the_log_says_why_a_gate_uses_a_worker(
     if AIRFLOW_3_3:
         reasons = ["can render the threshold", "uses 'ti'", "uses 'macros'", "outlets", "on_success_callback"]
         reasons += ["the task is mapped"]
-    read_logs("needs_worker", *reasons)
+    wait_for_logs("needs_worker", *reasons)
 
 
 @pytest.mark.skipif(not AIRFLOW_3_3, reason="before Airflow 3.3 each gate has a worker, as in the other tests")
 def test_a_gate_that_does_not_open_ends_on_a_worker(
-    deployment: Deployment, runs: dict[str, str], read_logs: Callable[..., str]
+    deployment: Deployment, runs: dict[str, str], wait_for_logs: Callable[..., str]
 ) -> None:
     """Flags and errors mean the same as in the other modes: only a success ends in the triggerer."""
     expected = {"skipped": "skipped", "timed_out": "failed", "bad_threshold": "failed", "refused": "failed"}
     run = runs["does_not_open"]
     deployment.wait_for("the gates to end", lambda: deployment.states(run) == expected, seconds=240)
-    read_logs(
+    wait_for_logs(
         "does_not_open",
         "The balance did not reach the threshold within 4 seconds",
         "'3 EUR' is not an amount of money",
