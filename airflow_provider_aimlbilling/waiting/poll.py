@@ -58,7 +58,7 @@ async def poll(
                 reading = request.result()
             finally:
                 request.cancel()
-            joined()  # whoever has joined by now receives this reading
+            joined()  # gates that joined during the request receive this reading, too
             yield reading
             soonest = time.monotonic() + wait
             due = max(soonest, time.monotonic() + (getattr(reading, "retry_after", None) or 0.0))
