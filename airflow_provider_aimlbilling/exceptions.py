@@ -30,7 +30,13 @@ class AimlBillingError(Exception):
 
 
 class AimlBillingConnectionError(AimlBillingError):
-    """The Airflow connection is missing or invalid: no key, bad host, plain http, unknown ``api_version``."""
+    """
+    The Airflow connection is missing or invalid: no key, bad host, plain http, unknown ``api_version``.
+
+    ``missing`` tells whether Airflow did not find it. A secrets backend that is away looks the same to Airflow.
+    """
+
+    missing = False
 
 
 class AimlBillingThresholdError(AimlBillingError, ValueError):

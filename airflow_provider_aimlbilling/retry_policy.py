@@ -31,6 +31,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
 
+_MAX_MEMBERS = 100  # of exception groups
 _MAX_CHAIN_LENGTH = 20  # exceptions; this also ends a circular chain
 # HttpHook's exception has the status only in its text; HttpOperator adds words before it after a deferral.
 _HTTP_HOOK_STATUS = re.compile(r"(?:Unexpected error in the operation: )?(\d{3}):", re.ASCII)
@@ -91,6 +92,28 @@ class AimlApiRetryPolicy(RetryPolicy):
 
 
 def _decide(exception: BaseException) -> RetryDecision | None:
+    """Return the decision. Of the members of an exception group, one that rules a retry out counts first."""
+    decisions = [_decide_by_chain(member) for member in _members(exception)]
+    decided = [decision for decision in decisions if decision is not None]
+    final = [decision for decision in decided if decision.action == RetryDecision.fail("").action]
+    return next(iter([*final, *decided]), None)
+
+
+def _members(exception: BaseException) -> list[BaseException]:
+    """Return an exception, and the members of all exception groups in its chain."""
+    found: list[BaseException] = []
+    waiting = [exception]
+    while waiting and len(found) < _MAX_MEMBERS:
+        member = waiting.pop(0)
+        found.append(member)
+        for link in _iter_chain(member):
+            inner = _get(link, "exceptions")
+            if isinstance(inner, tuple | list):
+                waiting += [error for error in inner if isinstance(error, BaseException)]
+    return found
+
+
+def _decide_by_chain(exception: BaseException) -> RetryDecision | None:
     chain = list(_iter_chain(exception))
     for position, link in enumerate(chain):
         if isinstance(link, InsufficientBalanceError):
@@ -130,16 +153,20 @@ def _status_of(link: BaseException) -> int | None:
 
 
 def _decide_by_status(status: int, links: Sequence[BaseException]) -> RetryDecision:
-    if status == 401:
-        return RetryDecision.fail("HTTP 401: the API refused the key: replace the key")
-    if status == 402 or (status == 403 and any(_call_safely(_is_out_of_credits, link) for link in links)):
+    from airflow_provider_aimlbilling.client.refusals import Refusal, classify_refusal
+
+    bodies = [body for link in links for body in _call_safely(_bodies_of, link) or ()]
+    refusals = {classify_refusal(status, body) for body in bodies or [None]}
+    if Refusal.OUT_OF_CREDITS in refusals:
         return RetryDecision.fail(f"HTTP {status}: the account is out of credits: top it up")
+    if Refusal.KEY_REFUSED in refusals:
+        return RetryDecision.fail(f"HTTP {status}: the API refused the key: replace the key")
     if status == 403:
         # Nothing more is known, because some clients do not keep the message.
         return RetryDecision.fail(
             "HTTP 403, and the message does not mention credits: check the key and its limit, then the balance"
         )
-    if status in (408, 429) or 500 <= status <= 599:
+    if refusals & {Refusal.RATE_LIMITED, Refusal.UNAVAILABLE} and status <= 599:
         delays = (_call_safely(_retry_after, link) for link in links)
         return _retry(f"HTTP {status}", next(filter(None, delays), None))
     return RetryDecision.default()
@@ -151,15 +178,17 @@ def _retry(what: str, seconds: float | None) -> RetryDecision:
     return RetryDecision.retry(timedelta(seconds=seconds), f"{what}: retry after {seconds:.0f} s, as the API asks")
 
 
-def _is_out_of_credits(link: BaseException) -> bool:
-    from airflow_provider_aimlbilling.client.refusals import OUT_OF_CREDITS
-
+def _bodies_of(link: BaseException) -> list[object]:
+    """Return what an exception has of the response's body, in any form."""
     response = _get(link, "response")
-    texts = [_get(link, "body"), _get(link, "message")]
+    bodies = [_get(link, "body")]
     # In requests this is False until the body has been read. Reading it now could take forever.
     if _get(response, "_content") is not False:
-        texts.append(_get(response, "text"))
-    return any(OUT_OF_CREDITS.search(str(text)) for text in texts if isinstance(text, str | bytes | Mapping))
+        bodies.append(_get(response, "text"))
+    bodies.append(_get(link, "message"))
+    # A text that is not JSON is at least a message.
+    bodies += [{"message": text} for text in bodies if isinstance(text, str)]
+    return [body for body in bodies if isinstance(body, str | bytes | Mapping)]
 
 
 def _retry_after(link: BaseException) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_provider_aimlbilling.client.http import MAX_BODY_BYTES, ApiResponse, Session, fetch, open_session
 from airflow_provider_aimlbilling.client.refusals import refusal_error
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
-from airflow_provider_aimlbilling.exceptions import AimlBillingUnavailable
+from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
 
 
 class Api(NotCopyable):
@@ -89,8 +89,11 @@ class Api(NotCopyable):
         if response.status == 401 and self._refresh is not None:
             try:
                 settings = self._refresh()
-            except Exception:  # noqa: BLE001 - the API's refusal says more than a failing look-up
-                return response
+            except AimlBillingError as error:
+                # Whether the key was replaced is unknown, so this is not the last word on it.
+                raise AimlBillingUnavailable(
+                    f"The API refused the key (401), and whether it was replaced is unknown. {error}", status=401
+                ) from None
             if settings != self.settings:
                 if self._session is not None:
                     self._session.close()

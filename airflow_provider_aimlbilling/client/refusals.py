@@ -1,14 +1,17 @@
 """
-Turn a response with a status other than 200 into an error that says what to do about it.
+What a response with a status other than 200 means: one classifier for the client and the retry policy.
 
-Only the vendor's error message and request id are quoted, without the key: a body may hold personal data, and many
-people read errors.
+Errors quote only the vendor's message and request id, without the key: a body may hold personal data, and many people
+read errors.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
 
 from airflow_provider_aimlbilling.client.http import ApiResponse
 from airflow_provider_aimlbilling.client.settings import Settings
@@ -21,8 +24,56 @@ from airflow_provider_aimlbilling.exceptions import (
     InsufficientBalanceError,
 )
 
-# The documented wording, and the wording that the live API has used.
-OUT_OF_CREDITS = re.compile(r"out of (credits|funds)", re.IGNORECASE)
+
+class Refusal(Enum):
+    """What a refusal means."""
+
+    OUT_OF_CREDITS = "the account is out of credits"
+    KEY_REFUSED = "the key was refused"
+    NOT_ALLOWED = "the key is not allowed to do this"
+    RATE_LIMITED = "too many requests"
+    UNAVAILABLE = "the API is unavailable"
+    NOT_THE_API = "something other than the API answered, or it does not know this request"
+
+
+# The wordings that the vendor documents or that its API has used, and its code words.
+_OUT_OF_CREDITS = re.compile(
+    r"\bout of (?:credits|funds)\b"
+    r"|\binsufficient[ _](?:balance|credits?|funds|quota)\b"
+    r"|\bexhausted\b.{0,60}\b(?:api_)?credits?\b"
+    r"|\bcredit[ _]balance[ _](?:exhausted|is too low)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+# Fields that only the vendor's own errors have besides the message. A firewall's JSON has none of them.
+_VENDOR_FIELDS = ("requestId", "statusCode", "path")
+
+
+def classify_refusal(status: int, body: object = None) -> Refusal:
+    """
+    Return what a refusal means.
+
+    :param status: HTTP status, other than 200.
+    :param body: the body, as bytes, text or parsed JSON; ``None`` if it is not known.
+    """
+    answer = _parse(body)
+    # Other services say "out of credits" with 400 or 429; with these statuses only the words count.
+    if status == 402 or (status in (400, 403, 429) and _OUT_OF_CREDITS.search(_words(answer))):
+        return Refusal.OUT_OF_CREDITS
+    if status == 401:
+        return Refusal.KEY_REFUSED
+    if status == 403 and is_vendor_error(answer):
+        return Refusal.NOT_ALLOWED
+    if status == 429:
+        return Refusal.RATE_LIMITED
+    if status == 408 or status >= 500:
+        return Refusal.UNAVAILABLE
+    return Refusal.NOT_THE_API
+
+
+def is_vendor_error(body: object) -> bool:
+    """Return whether a body has the shape of the vendor's own errors."""
+    answer = _parse(body)
+    return isinstance(answer.get("message"), str) and any(name in answer for name in _VENDOR_FIELDS)
 
 
 def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError:
@@ -33,25 +84,32 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
     :param settings: the client's settings, for the base URL and the connection id.
     """
     status = response.status
-    quote, message = _vendor_message(response.body, settings.key)
-    answered = f"{settings.base_url} answered {status}{quote}."
-    if status == 401:
+    answered = f"{settings.base_url} answered {status}{_quote(_parse(response.body), settings.key)}."
+    refusal = classify_refusal(status, response.body)
+    if refusal is Refusal.OUT_OF_CREDITS:
+        return InsufficientBalanceError(f"{answered} The account is out of credits: top it up.")
+    if refusal is Refusal.KEY_REFUSED:
         where = (
             f"the password of the connection {settings.conn_id!r} (API Key in the form)"
             if settings.conn_id
             else "the settings"
         )
         return AimlBillingAuthError(f"{answered} The key was refused: put a working key into {where}.")
-    if status == 403 and OUT_OF_CREDITS.search(message):
-        return InsufficientBalanceError(f"{answered} The account is out of credits: top it up.")
-    if status == 403:
+    if refusal is Refusal.NOT_ALLOWED:
         return AimlBillingAuthError(
             f"{answered} The API key is not allowed to do this: use one that may read the account's billing (a regular "
             "key of the account)."
         )
-    if status in {408, 429} or status >= 500:
+    if refusal in (Refusal.RATE_LIMITED, Refusal.UNAVAILABLE):
         return AimlBillingUnavailable(
             f"{answered} The balance is unknown; the call can be repeated later.",
+            retry_after=response.retry_after,
+            status=status,
+        )
+    if status == 403:
+        return AimlBillingUnavailable(
+            f"{answered} This is not the API's own answer: something in front of it refused the request, such as a "
+            "firewall or a proxy. The balance is unknown.",
             retry_after=response.retry_after,
             status=status,
         )
@@ -66,20 +124,32 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
     )
 
 
-def _vendor_message(body: bytes, key: str) -> tuple[str, str]:
-    """Return the vendor's message in two forms: quoted with the request id and without the key, and as received."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        return "", ""
+def _parse(body: object) -> Mapping[str, Any]:
+    """Return the fields of an error; none if it is not a JSON object."""
+    if isinstance(body, str | bytes):
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return {}
+    return body if isinstance(body, Mapping) else {}
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    """Return the message and the code words, which some endpoints put into an object of their own."""
+    inner = answer.get("error")
+    parts = [answer, inner if isinstance(inner, Mapping) else {"message": inner}]
+    texts = [part.get(name) for part in parts for name in ("message", "code", "type", "error")]
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def _quote(answer: Mapping[str, Any], key: str) -> str:
+    """Return the vendor's message and request id, in parentheses and without the key."""
     message, request_id = (
         text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
     )
     quoted = [_without_key(clean_text(message, 200), key)] if message else []
     quoted += [f"requestId {_without_key(clean_text(request_id, 64), key)}"] if request_id else []
-    return f" ({'; '.join(quoted)})" if quoted else "", message
+    return f" ({'; '.join(quoted)})" if quoted else ""
 
 
 def _without_key(text: str, key: str) -> str:

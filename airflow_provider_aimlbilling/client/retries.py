@@ -1,4 +1,4 @@
-"""Retries for calls that got no believable answer."""
+"""Retries for calls that got no believable answer, or an odd one: something in front of the API may have given it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from urllib3.util import Retry
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
+from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError, AimlBillingUnavailable
 
 # Do not sleep longer than this inside a task. The error carries a longer Retry-After to callers that can wait without a
 # worker.
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def with_retries(call: Callable[[], T], retries: int, deadline: float = math.inf) -> T:
     """
-    Make a call, and repeat it if there was no believable answer.
+    Make a call, and repeat it if there was no believable answer, or one that is not as documented.
 
     Before each retry it waits with exponential backoff and jitter, or longer if the API's ``Retry-After`` says so.
 
@@ -36,9 +36,9 @@ def with_retries(call: Callable[[], T], retries: int, deadline: float = math.inf
             return call()
         # Raised without the frames below: some logs print the local variables of every frame, and the key is one of
         # them.
-        except AimlBillingUnavailable as error:
+        except (AimlBillingUnavailable, AimlBillingContractError) as error:
             failure = error
-            requested = error.retry_after or 0.0
+            requested = getattr(error, "retry_after", None) or 0.0
             if not schedule.total or requested > MAX_RETRY_SLEEP:
                 raise error.with_traceback(None) from None
         except AimlBillingError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError
+from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError, AimlBillingUnavailable
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE
 
 DEFAULT_TIMEOUT = 10.0  # seconds
@@ -179,17 +179,42 @@ def connection_error(conn_id: str, what: str) -> AimlBillingConnectionError:
     return AimlBillingConnectionError(f"{subject} is invalid: {what}.")
 
 
-def missing_connection_error(conn_id: str) -> AimlBillingConnectionError:
-    """Return the error for a connection id that Airflow does not know."""
+def missing_connection_error(conn_id: str, reason: str = "") -> AimlBillingConnectionError:
+    """
+    Return the error for a connection that Airflow does not find.
+
+    :param conn_id: id of the connection.
+    :param reason: what the look-up ended with, if that was not just "not found".
+    """
     variable = f"AIRFLOW_CONN_{str(conn_id).upper()}"
-    if variable in os.environ:
-        return AimlBillingConnectionError(
+    if reason:
+        error = AimlBillingConnectionError(
+            f"Airflow cannot look up the connection {conn_id!r} ({reason}): check the secrets backend."
+        )
+    elif variable in os.environ:
+        error = AimlBillingConnectionError(
             f"Airflow cannot read the connection {conn_id!r}: the environment variable {variable} is not valid JSON or "
             "a valid URI. In a URI the key must be URL-encoded; in JSON it is the password."
         )
-    return AimlBillingConnectionError(
-        f"Airflow has no connection {conn_id!r}, or cannot read it. Add one of type {CONNECTION_TYPE!r} with the API "
-        f"key as its password, under Admin > Connections or as the environment variable {variable}."
+    else:
+        error = AimlBillingConnectionError(
+            f"Airflow has no connection {conn_id!r}, or cannot read it. Add one of type {CONNECTION_TYPE!r} with the "
+            f"API key as its password, under Admin > Connections or as the environment variable {variable}."
+        )
+    error.missing = True
+    return error
+
+
+def unreachable_connection_error(conn_id: str, reason: str = "not found") -> AimlBillingUnavailable:
+    """
+    Return the error for a connection that was found before, and is more likely out of reach than gone.
+
+    :param conn_id: id of the connection.
+    :param reason: what the look-up ended with.
+    """
+    return AimlBillingUnavailable(
+        f"The connection {conn_id!r} was found before, but cannot be looked up now ({reason}). The balance is unknown. "
+        "If this persists, check the secrets backend."
     )
 
 

@@ -272,4 +272,6 @@ class AimlBillingHook(BaseHook):
             connection = self.get_connection(self.aimlbilling_conn_id)
         except AirflowNotFoundException:
             raise missing_connection_error(self.aimlbilling_conn_id) from None
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything, with any text
+            raise missing_connection_error(self.aimlbilling_conn_id, type(error).__name__) from None
         return Settings.from_connection(connection)

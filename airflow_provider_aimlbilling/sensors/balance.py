@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_aimlbilling.compat import (
@@ -26,9 +25,8 @@ from airflow_provider_aimlbilling.links.billing import BillingPageLink
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
-    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-    from airflow_provider_aimlbilling.money.balance import Balance
     from airflow_provider_aimlbilling.waiting.wait_state import WaitState
+    from airflow_provider_aimlbilling.waiting.worker_poll import WorkerPoll
 
 # What only a running task needs is imported where it is used: Airflow parses DAG files again and again.
 
@@ -127,8 +125,7 @@ class BalanceSensor(BaseSensorOperator):
         self._declared_conn_id = aimlbilling_conn_id
         self._start_from_trigger_requested = start_from_trigger
         self._wait_state: WaitState | None = None
-        self._not_before = 0.0  # time.monotonic() before which the API asked not to be called (Retry-After)
-        self._deadline = math.inf  # time.monotonic() at which the gate's time is up
+        self._poll: WorkerPoll | None = None
 
     def _validate_start_from_trigger_kwargs(self) -> None:
         """Skip Airflow's search for callables among the trigger's arguments: there are none, and it is slow."""
@@ -138,11 +135,12 @@ class BalanceSensor(BaseSensorOperator):
         limit = {"respect_key_limit": True} if self.respect_key_limit else {}
         return limit | ({"top_up_grace": self.topup_grace} if self.fail_if_topup_stuck else {})
 
-    @cached_property
-    def _hook(self) -> AimlBillingHook:
+    def _new_poll(self, context: Context) -> WorkerPoll:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+        from airflow_provider_aimlbilling.waiting.worker_poll import WorkerPoll
 
-        return AimlBillingHook(self.aimlbilling_conn_id, retries=0)  # the next poke is the retry
+        hook = AimlBillingHook(self.aimlbilling_conn_id, retries=0)
+        return WorkerPoll(hook, self.timeout, seconds_since_first_poke(self, context))
 
     def _new_wait_state(self, context: Context) -> WaitState:
         from airflow_provider_aimlbilling.money.gate import Gate
@@ -161,17 +159,9 @@ class BalanceSensor(BaseSensorOperator):
         :returns: done, with the balance, if it reaches the threshold; not done if it does not, or if it is unknown.
         """
         self._wait_state = self._wait_state or self._new_wait_state(context)
-        if time.monotonic() < self._not_before:
-            return PokeReturnValue(False)
-        reading: Balance | AimlBillingError
-        try:
-            seconds = max(self._deadline - time.monotonic(), 2.0)  # long enough for an API that works
-            reading = self._hook.get_balance(with_top_up=True, max_seconds=seconds, **self.query_options())
-        except AimlBillingError as error:
-            reading = error
-            self._hook.refresh_connection()  # somebody may fix it before the next poke
-        self._not_before = time.monotonic() + (getattr(reading, "retry_after", None) or 0.0)
-        verdict = self._wait_state.update(reading)
+        self._poll = self._poll or self._new_poll(context)
+        reading = self._poll.read(self.query_options())
+        verdict = None if reading is None else self._wait_state.update(reading)
         if verdict and verdict.clears and verdict.balance:
             return PokeReturnValue(True, verdict.balance.to_dict())
         return PokeReturnValue(False)
@@ -185,7 +175,7 @@ class BalanceSensor(BaseSensorOperator):
             mapped = is_mapped(context)
             if why := why_not_from_trigger(self, declared, self._declared_conn_id, mapped=mapped):
                 self.log.info("start_from_trigger has no effect here: %s.", why)
-        self._deadline = time.monotonic() + self.timeout - seconds_since_first_poke(self, context)
+        self._poll = self._new_poll(context)
         try:
             self._wait_state = self._new_wait_state(context)
         except AimlBillingThresholdError as error:  # before any request, because waiting does not fix the DAG
@@ -229,8 +219,7 @@ class BalanceSensor(BaseSensorOperator):
 
         self.log.info("Deferring: %s.", deferral.describe_polling(self, deadline))
         self._push_verdict(context, verdict)  # in case the triggerer never reads a balance
-        retry_after = self._not_before - time.monotonic()
-        arguments = deferral.trigger_arguments(self, wait_state, deadline, retry_after)
+        arguments = deferral.trigger_arguments(self, wait_state, deadline, self._retry_after())
         self.defer(
             trigger=BalanceTrigger(**arguments),
             method_name="execute_complete",
@@ -286,7 +275,10 @@ class BalanceSensor(BaseSensorOperator):
 
     def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
         pause: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return max(pause, min(self._not_before - time.monotonic(), self.timeout - run_duration()))
+        return max(pause, min(self._retry_after(), self.timeout - run_duration()))
+
+    def _retry_after(self) -> float:
+        return self._poll.retry_after() if self._poll else 0.0
 
     def _timeout_error(self, summary: str) -> AirflowSensorTimeout:
         return AirflowSensorTimeout(

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_aimlbilling.client.settings import unreachable_connection_error
 from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import Amount
@@ -104,6 +105,7 @@ class BalanceTrigger(BaseTrigger):
         self.respect_key_limit = respect_key_limit
         self.top_up_grace = top_up_grace
         self._template_error: AimlBillingError | None = None
+        self._connection_found = deadline is not None  # by the worker, before it deferred
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores to recreate this trigger. It contains no secret."""
@@ -217,6 +219,8 @@ class BalanceTrigger(BaseTrigger):
         try:
             if reading is POLL_CLOSED:
                 raise AimlBillingError("The poll of the balance ended unexpectedly.")
+            if self._connection_found and getattr(reading, "missing", False):
+                reading = unreachable_connection_error(self.aimlbilling_conn_id)
             verdict = None if reading is None else wait_state.update(reading)
             if verdict and verdict.clears and verdict.balance:
                 return cleared_event(verdict, verdict.balance)

@@ -13,12 +13,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_aimlbilling.client.client import AimlBillingClient
-from airflow_provider_aimlbilling.client.settings import Settings, missing_connection_error
+from airflow_provider_aimlbilling.client.settings import (
+    Settings,
+    missing_connection_error,
+    unreachable_connection_error,
+)
 from airflow_provider_aimlbilling.compat import AirflowNotFoundException, get_async_connection
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
     AimlBillingError,
-    AimlBillingUnavailable,
     InsufficientBalanceError,
 )
 from airflow_provider_aimlbilling.metrics import gauge_balance
@@ -120,15 +123,10 @@ class BalanceSource:
         except AimlBillingError:
             raise
         except Exception as error:  # noqa: BLE001 - a poll must not raise; only our own texts are passed on
-            # A connection that was found before is more likely unreachable than gone, and a shared poll serves many
-            # gates.
-            if self._client is not None:
-                raise AimlBillingUnavailable(
-                    f"The connection {self._conn_id!r} cannot be looked up ({type(error).__name__})."
-                ) from None
-            if isinstance(error, AirflowNotFoundException):
-                raise missing_connection_error(self._conn_id) from None
-            raise AimlBillingError(f"Looking up the connection failed with {type(error).__name__}.") from None
+            reason = "" if isinstance(error, AirflowNotFoundException) else type(error).__name__
+            if self._client is None:
+                raise missing_connection_error(self._conn_id, reason) from None
+            raise unreachable_connection_error(self._conn_id, reason or "not found") from None
         if self._client is None or self._client.settings != settings:
             if self._client is not None:
                 self._client.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
     AimlBillingError,
     AimlBillingThresholdError,
     AimlBillingTopUpStuckError,
@@ -14,6 +16,10 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
 from airflow_provider_aimlbilling.waiting.log_limit import StateLog
+
+# An answer that is not the API's own word ends a wait only when it has lasted for so many polls, and for so long.
+ODD_ANSWER_POLLS = 5
+ODD_ANSWER_SECONDS = 300.0
 
 
 class WaitState:
@@ -31,7 +37,10 @@ class WaitState:
     """
 
     # There may be thousands of these, each for days.
-    __slots__ = ("_changes", "_initial_last_seen", "_log", "_silent_fail", "gate", "last_fault", "verdict")
+    __slots__ = (
+        *("_changes", "_initial_last_seen", "_log", "_odd_polls", "_odd_since", "_silent_fail"),
+        *("gate", "last_fault", "verdict"),
+    )
 
     def __init__(
         self, gate: Gate, log: Any, *, silent_fail: bool = False, last_seen: str = "", last_fault: str = ""
@@ -40,6 +49,7 @@ class WaitState:
         self._log = log
         self._silent_fail = silent_fail
         self._changes = StateLog()
+        self._odd_polls, self._odd_since = 0, 0.0  # contract errors since the last balance
         self._initial_last_seen = last_seen
         self.last_fault = last_fault  # empty once a balance has been read again
         self.verdict: Verdict | None = None  # the last one
@@ -71,7 +81,7 @@ class WaitState:
             self.handle_error(error)
             return None
         already_logged = bool(self.verdict or self._initial_last_seen) and not self.last_fault
-        self.last_fault, self.verdict = "", verdict
+        self.last_fault, self.verdict, self._odd_polls = "", verdict, 0
         if verdict.clears:
             self._log.info("Gate open: %s.", verdict.reason)
             return verdict
@@ -96,12 +106,23 @@ class WaitState:
         :param error: what a poll ended with.
         :raises AimlBillingError: the error, if it ends the wait.
         """
-        if not (self._silent_fail or isinstance(error, AimlBillingUnavailable)):
+        ends_wait = not isinstance(error, AimlBillingUnavailable)
+        if isinstance(error, AimlBillingContractError):
+            ends_wait = self._has_lasted()
+        if ends_wait and not self._silent_fail:
             raise error
         self.last_fault = str(error)
         # Compared by kind, not by text: the text contains a request id, which differs each time.
         if self._changes.is_due((type(error), getattr(error, "status", None))):
             self._log.warning("Still waiting. The last poll failed: %s", error)
+
+    def _has_lasted(self) -> bool:
+        """Count an odd answer, and return whether there have been too many of them for too long."""
+        now = time.monotonic()
+        if not self._odd_polls:
+            self._odd_since = now
+        self._odd_polls += 1
+        return self._odd_polls >= ODD_ANSWER_POLLS and now - self._odd_since >= ODD_ANSWER_SECONDS
 
     def summary(self) -> str:
         """Return the last reading and, if the last poll failed, its error."""

@@ -17,7 +17,11 @@ import pytest
 from support import AIRFLOW_3, KEY
 
 from airflow_provider_aimlbilling.client import Settings
-from airflow_provider_aimlbilling.exceptions import AimlBillingAuthError, AimlBillingConnectionError
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingAuthError,
+    AimlBillingConnectionError,
+    AimlBillingUnavailable,
+)
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
@@ -190,13 +194,15 @@ def test_a_key_that_stays_refused_is_not_tried_again(sandbox: Sandbox) -> None:
     assert len(sandbox.requests) == 1
 
 
-def test_a_look_up_that_fails_does_not_hide_the_refusal(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+def test_a_refused_key_may_have_been_replaced_while_look_ups_fail(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
     hook = AimlBillingHook()
     hook.get_balance()
     sandbox.account.key = f"{KEY}-new"
     monkeypatch.delenv(ENV)
-    with pytest.raises(AimlBillingAuthError, match="put a working key"):
-        hook.get_balance()
+    with pytest.raises(AimlBillingUnavailable, match=r"refused the key \(401\).*Airflow has no connection"):
+        hook.client.get_balance(max_seconds=0.5)
 
 
 def test_what_holds_the_key_cannot_be_pickled(sandbox: Sandbox) -> None:
@@ -212,7 +218,7 @@ def test_what_holds_the_key_cannot_be_pickled(sandbox: Sandbox) -> None:
     assert pickle.loads(data).get_balance().balance == 5_000_000
     sensor = BalanceSensor(task_id="gate", threshold=1)
     sensor.poke({})
-    assert KEY.encode() not in pickle.dumps(copy.deepcopy(sensor)._hook)
+    assert KEY.encode() not in pickle.dumps(copy.deepcopy(sensor)._poll)
 
 
 FIELDS = ("conn_type", "host", "schema", "login", "extra.timeout", "extra.api_version", "extra.name", "host.scheme")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from support import KEY
 from airflow_provider_aimlbilling.client.client import AimlBillingClient
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+from airflow_provider_aimlbilling.waiting import wait_state
 
 
 def test_a_trigger_survives_serialization() -> None:
@@ -58,8 +60,6 @@ def test_the_first_poll_waits_for_next_poll_at(sandbox: Sandbox) -> None:
 
 ERRORS = {
     "refused key": ({"status": 401}, {}, "AimlBillingAuthError"),
-    "contract": ({"body": b"[]"}, {}, "AimlBillingContractError"),
-    "no connection": ({}, {"aimlbilling_conn_id": "nowhere"}, "AimlBillingConnectionError"),
     "threshold": ({}, {"threshold": "12 EUR"}, "AimlBillingThresholdError"),
     "no deadline": ({}, {"threshold": "9000000", "deadline": None}, "AimlBillingError"),
     "no interval": ({}, {"threshold": "9000000", "poke_interval": None}, "AimlBillingError"),
@@ -73,6 +73,56 @@ def test_every_error_becomes_an_event(sandbox: Sandbox, row: str) -> None:
     event = asyncio.run(fire(trigger(**changes)))
     assert (event["status"], event["error"]) == ("failed", error)
     assert KEY not in json.dumps(event)
+
+
+ODD_ANSWERS: dict[str, dict[str, Any]] = {
+    "404": {"status": 404},
+    "410": {"status": 410},
+    "302": {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}},
+    "a message with 200": {"body": b'{"message": "hello"}'},
+    "a list": {"body": b"[]"},
+    "403 of a firewall": {"status": 403, "body": b"<html>Blocked</html>"},
+    "503": {"status": 503},
+}
+
+
+@pytest.mark.parametrize("row", ODD_ANSWERS)
+def test_one_odd_answer_ends_no_gate_of_a_shared_poll(sandbox: Sandbox, row: str) -> None:
+    sandbox.set_balance(0)
+
+    async def scenario() -> list[dict[str, Any]]:
+        tasks = [asyncio.ensure_future(fire(trigger())) for _ in range(50)]
+        await until_requested(sandbox, 1)
+        sandbox.fail(**ODD_ANSWERS[row], times=1)
+        await until_requested(sandbox, 3)
+        sandbox.set_balance("3 USD")
+        return await asyncio.gather(*tasks)
+
+    assert {event["status"] for event in asyncio.run(scenario())} == {"cleared"}
+
+
+def test_an_odd_answer_that_lasts_ends_the_gate(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """It must have been so for several polls, and for some minutes; a balance in between starts over."""
+    monkeypatch.setattr(wait_state, "ODD_ANSWER_SECONDS", 0.7)
+    sandbox.fail(status=404)
+    event = asyncio.run(fire(trigger()))
+    assert (event["status"], event["error"]) == ("failed", "AimlBillingContractError")
+    assert "answered 404" in event["message"]
+    assert len(sandbox.requests) >= wait_state.ODD_ANSWER_POLLS
+
+
+def test_a_connection_that_the_worker_has_found_is_out_of_reach_and_not_missing(sandbox: Sandbox) -> None:
+    """Also after a restart of the triggerer, which has never found it itself."""
+    event = asyncio.run(fire(trigger(aimlbilling_conn_id="nowhere", deadline=time.time() + 0.7)))
+    assert event["status"] == "timeout"
+    assert "'nowhere' was found before, but cannot be looked up now" in event["message"]
+
+
+def test_a_connection_that_was_never_found_is_missing(sandbox: Sandbox) -> None:
+    gate = trigger(aimlbilling_conn_id="nowhere", deadline=None)
+    gate.timeout_after = datetime.now(timezone.utc) + timedelta(hours=1)  # as Airflow sets it
+    event = asyncio.run(fire(gate))
+    assert (event["status"], event["error"]) == ("failed", "AimlBillingConnectionError")
 
 
 def test_an_unexpected_error_shows_only_its_type(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
