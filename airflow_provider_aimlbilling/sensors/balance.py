@@ -219,7 +219,7 @@ class BalanceSensor(BaseSensorOperator):
 
         self.log.info("Deferring: %s.", deferral.describe_polling(self, deadline))
         self._push_verdict(context, verdict)  # in case the triggerer never reads a balance
-        arguments = deferral.trigger_arguments(self, wait_state, deadline, self._retry_after())
+        arguments = deferral.trigger_arguments(self, wait_state, deadline, self._retry_after(), _try_number(context))
         self.defer(
             trigger=BalanceTrigger(**arguments),
             method_name="execute_complete",
@@ -236,8 +236,12 @@ class BalanceSensor(BaseSensorOperator):
         :raises AimlBillingError: the error that the trigger reported.
         :raises AimlBillingContractError: this version of the trigger does not fire such an event.
         """
-        from airflow_provider_aimlbilling.waiting.trigger_event import TimeoutEvent, read_event
+        from airflow_provider_aimlbilling.waiting.trigger_event import TimeoutEvent, is_stale, read_event
 
+        if is_stale(event, _try_number(context)):
+            self.log.info("The trigger's event is not of this try of the task. Reading the balance again.")
+            asked_again: dict[str, Any] = self.execute(context)
+            return asked_again
         outcome = read_event(event)
         if isinstance(outcome, TimeoutEvent):
             self._report_outcome(context, outcome.verdict, clears=False)
@@ -290,3 +294,7 @@ class BalanceSensor(BaseSensorOperator):
         if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
             raise AirflowSkipException(str(error)) from None
         raise error from None
+
+
+def _try_number(context: Context) -> int | None:
+    return getattr(context.get("ti"), "try_number", None)

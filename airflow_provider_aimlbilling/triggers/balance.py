@@ -49,7 +49,9 @@ class BalanceTrigger(BaseTrigger):
 
     - ``cleared``: with ``balance`` and ``verdict``, as :meth:`Balance.to_dict` and :meth:`Verdict.to_dict` return them;
     - ``timeout``: with ``message``, and the last ``verdict`` if there was one;
-    - ``failed``: with ``error`` (the name of a class in ``exceptions``) and ``message``.
+    - ``failed``: with ``error`` (the name of a class in ``exceptions``) and ``message``;
+
+    and with ``try_number``, the try of the task that it belongs to.
 
     All triggers of one connection and interval that wait in one triggerer share one poll.
 
@@ -69,6 +71,7 @@ class BalanceTrigger(BaseTrigger):
     :param end_from_trigger: when the balance reaches the threshold, push the XCom and end the task here. Every other
         outcome goes through a worker, which applies flags, retries and callbacks.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param try_number: try of the task that defers; ``None`` if the task starts in the triggerer.
     :param top_up_grace: seconds after which an auto top-up that does not pay ends the wait; ``None`` for never.
     """
 
@@ -88,6 +91,7 @@ class BalanceTrigger(BaseTrigger):
         end_from_trigger: bool = False,
         respect_key_limit: bool = False,
         top_up_grace: float | None = None,
+        try_number: int | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.aimlbilling_conn_id = aimlbilling_conn_id
@@ -104,6 +108,7 @@ class BalanceTrigger(BaseTrigger):
         self.end_from_trigger = end_from_trigger
         self.respect_key_limit = respect_key_limit
         self.top_up_grace = top_up_grace
+        self.try_number = try_number
         self._template_error: AimlBillingError | None = None
         self._connection_found = deadline is not None  # by the worker, before it deferred
 
@@ -123,6 +128,7 @@ class BalanceTrigger(BaseTrigger):
                 "last_seen": self.last_seen,
                 "last_fault": self.last_fault,
                 "end_from_trigger": self.end_from_trigger,
+                "try_number": self.try_number,
                 # Only if they are set, so that an older triggerer can create a newer worker's trigger.
                 **({"first_wait": self.first_wait} if self.first_wait else {}),
                 **self._query_options(),
@@ -185,10 +191,17 @@ class BalanceTrigger(BaseTrigger):
             event = failed_event(error)
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             event = unexpected_error_event(fault)
+        event["try_number"] = self._current_try()
         if self.end_from_trigger and event["status"] == "cleared" and await self._push_xcom(event["balance"]):
             yield TaskSuccessEvent()
         else:
             yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    def _current_try(self) -> int | None:
+        """Return the try of the task that this trigger belongs to, so that no other try takes its event for its own."""
+        if self.try_number is None:  # it started in the triggerer
+            return getattr(getattr(self, "task_instance", None), "try_number", None)
+        return self.try_number
 
     async def _wait(self) -> dict[str, Any]:
         if self._template_error:

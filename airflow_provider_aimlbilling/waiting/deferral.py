@@ -24,7 +24,9 @@ def deferral_timeout(timeout: float, poke_interval: float) -> timedelta:
     return timedelta(seconds=timeout + 2 * poke_interval) + DEFERRAL_SLACK
 
 
-def trigger_arguments(sensor: Any, wait_state: WaitState, deadline: float, retry_after: float) -> dict[str, Any]:
+def trigger_arguments(
+    sensor: Any, wait_state: WaitState, deadline: float, retry_after: float, try_number: int | None
+) -> dict[str, Any]:
     """
     Return the arguments of the trigger that a worker hands the wait over to.
 
@@ -32,6 +34,7 @@ def trigger_arguments(sensor: Any, wait_state: WaitState, deadline: float, retry
     :param wait_state: the wait so far.
     :param deadline: when the gate stops waiting, in seconds since the epoch.
     :param retry_after: seconds that the API asked to wait; negative if they have passed.
+    :param try_number: the task's current try.
     """
     threshold = wait_state.gate.threshold
     first_wait = max(sensor.poke_interval, retry_after)
@@ -43,6 +46,7 @@ def trigger_arguments(sensor: Any, wait_state: WaitState, deadline: float, retry
         "first_wait": first_wait if first_wait > sensor.poke_interval else None,
         "last_seen": wait_state.last_seen,
         "last_fault": wait_state.last_fault,
+        "try_number": try_number,
         **trigger_options(sensor),
     }
 

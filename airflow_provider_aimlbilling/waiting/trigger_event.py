@@ -64,6 +64,22 @@ def unexpected_error_event(fault: Exception) -> dict[str, Any]:
     return failed_event(AimlBillingError(f"Waiting for the balance failed unexpectedly with {type(fault).__name__}."))
 
 
+def is_stale(event: object, try_number: int | None) -> bool:
+    """
+    Return whether an event is of another try of the task than the one that received it.
+
+    Airflow may hand a retried or cleared task the event of an earlier try. It says nothing about the account now.
+
+    :param event: what Airflow passed to the resumed task.
+    :param try_number: number of the task's current try.
+    """
+    return (
+        isinstance(event, dict)
+        and event.get("status") in ("cleared", "timeout", "failed")
+        and event.get("try_number") != try_number
+    )
+
+
 def read_event(event: object) -> ClearedEvent | TimeoutEvent:
     """
     Read an event.

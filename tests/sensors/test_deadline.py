@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from raw_server import RawServer
-from support import AIRFLOW, AIRFLOW_3, KEY, MODES, wait_until
+from support import AIRFLOW_3, KEY, MODES, wait_until
 
 from airflow_provider_aimlbilling.compat import seconds_since_first_poke, timeout_per_try
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -77,8 +77,6 @@ def test_the_timeout_starts_over_with_each_try_when_rescheduled(monkeypatch: pyt
 @pytest.mark.parametrize("mode", MODES)
 def test_the_timeout_starts_over_with_each_try(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
     """A try that failed for another reason takes no time from the next one."""
-    if AIRFLOW.startswith("3.0") and mode == "deferrable":
-        pytest.skip("On Airflow 3.0, a retried task resumes with the event of its first try")
     sandbox.set_balance(0)
 
     def refuse_then_top_up() -> None:

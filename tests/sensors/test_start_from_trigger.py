@@ -222,7 +222,7 @@ def test_all_flags_reach_the_trigger() -> None:
     kwargs = trigger_kwargs(gate(threshold=1, poke_interval=7, exponential_backoff=True, max_wait=90, silent_fail=True))
     expected = {"poke_interval": 7, "exponential_backoff": True, "max_wait": 90, "silent_fail": True}
     assert expected.items() <= kwargs.items()
-    defaults = {"deadline", "next_poll_at", "last_seen", "last_fault"}
+    defaults = {"deadline", "next_poll_at", "last_seen", "last_fault", "try_number"}
     assert set(kwargs) | defaults == set(BalanceTrigger(**kwargs).serialize()[1]), "no argument may be forgotten"
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +126,14 @@ def test_a_connection_that_was_never_found_is_missing(sandbox: Sandbox) -> None:
     assert (event["status"], event["error"]) == ("failed", "AimlBillingConnectionError")
 
 
+def test_an_event_names_the_try_that_it_belongs_to(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    assert asyncio.run(fire(trigger(try_number=3)))["try_number"] == 3
+    started_here = trigger(deadline=None)
+    started_here.timeout_after = datetime.now(timezone.utc) + timedelta(hours=1)
+    monkeypatch.setattr(BalanceTrigger, "task_instance", SimpleNamespace(try_number=2), raising=False)
+    assert asyncio.run(fire(started_here))["try_number"] == 2
+
+
 def test_an_unexpected_error_shows_only_its_type(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
     def fail(self: object, **options: object) -> None:
         raise RuntimeError(f"Bearer {KEY}")
@@ -135,6 +144,7 @@ def test_an_unexpected_error_shows_only_its_type(monkeypatch: pytest.MonkeyPatch
         "status": "failed",
         "error": "AimlBillingError",
         "message": "Reading the balance failed unexpectedly with RuntimeError.",
+        "try_number": None,
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingError
+from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 EVENTS = {
@@ -38,6 +40,28 @@ def test_a_failure_is_raised_with_its_own_class(name: str) -> None:
             {"status": "failed", "error": name, "message": "the next step"},
         )
     assert type(caught.value).__name__ == name
+
+
+@pytest.mark.parametrize("try_number", [1, None])
+@pytest.mark.parametrize("status", ["cleared", "timeout", "failed"])
+def test_an_event_of_another_try_decides_nothing(sandbox: Sandbox, status: str, try_number: int | None) -> None:
+    """A retried task may receive the event of its first try, when the balance was another one."""
+    event = {"status": status, "balance": {"balance": 9}, "message": "x", "error": "AimlBillingAuthError"}
+    context: Any = {"ti": SimpleNamespace(try_number=2, map_index=-1, xcom_push=lambda **_: None)}
+    gate = BalanceSensor(task_id="gate", threshold="2 USD", deferrable=True)
+    assert gate.execute_complete(context, event | {"try_number": try_number})["balance"] == 5_000_000
+    assert len(sandbox.requests) == 1, "it has asked again"
+    sandbox.set_balance(0)
+    with pytest.raises(BaseException) as caught:
+        gate.execute_complete(context, event | {"try_number": try_number})
+    assert type(caught.value).__name__ == "TaskDeferred"
+
+
+def test_an_event_of_this_try_decides(sandbox: Sandbox) -> None:
+    event = {"status": "cleared", "balance": {"balance": 9}, "try_number": 2}
+    context: Any = {"ti": SimpleNamespace(try_number=2, map_index=-1, xcom_push=lambda **_: None)}
+    assert BalanceSensor(task_id="gate").execute_complete(context, event)["balance"] == 9
+    assert sandbox.requests == []
 
 
 AIRFLOW_FAILURES = {
