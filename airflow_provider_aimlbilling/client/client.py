@@ -227,7 +227,8 @@ class AimlBillingClient(NotCopyable):
             times = {"start": iso_time(window[0]), "end": iso_time(window[1])}
             return responses.read_usage(self._api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
 
-        windows = split_window(start, end)
+        # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
+        windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
         return combine_usage([with_retries(lambda window=window: read(window), self.retries) for window in windows])  # type: ignore[misc]
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:

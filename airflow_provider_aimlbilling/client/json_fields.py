@@ -8,6 +8,7 @@ many people read errors.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
@@ -20,9 +21,11 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingThresholdError,
     AimlBillingUnavailable,
 )
-from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, MAX_CREDITS, Amount
+from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, MAX_CREDITS, Amount, Number
 
 _NEXT_STEP = "Update this provider, or switch api_version in the connection between v1 and v2."
+
+_FRACTION = re.compile(r"\.\d+")
 
 EXACT_TEXT_FIELDS = frozenset({"next_cursor"})  # read with cursor_field(), which checks them instead
 MAX_CURSOR = 4096  # characters
@@ -106,6 +109,20 @@ def amount_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: int 
     raise contract_error(name, f"a number from 0 to {MAX_CREDITS // credits_per_unit:,}", number)
 
 
+def optional_field(answer: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return a field that no decision depends on: ``None`` if it is missing, or of another type than documented."""
+    value = answer.get(name)
+    return value if isinstance(value, kind) else None
+
+
+def optional_amount(answer: Mapping[str, Any], name: str, *, credits_per_unit: int = 1) -> Number | None:
+    """Return an amount that no decision depends on, in credits: ``None`` if it is missing, or not an amount."""
+    try:
+        return amount_field(answer, name, credits_per_unit=credits_per_unit).credits
+    except AimlBillingContractError:
+        return None
+
+
 def usd_field(answer: Mapping[str, Any], name: str) -> Amount:
     """
     Return a field that must be an amount in USD, zero or more.
@@ -148,9 +165,9 @@ def time_field(answer: Mapping[str, Any], name: str) -> datetime:
     """
     text = require_field(answer, name, str)
     try:
-        # Python 3.10 does not accept a trailing Z. It accepts fractions of a second with three or six digits only,
-        # which is what the API documents.
-        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        # Python 3.10 accepts no trailing Z, and fractions of a second with three or six digits only.
+        normal = _FRACTION.sub(lambda digits: digits[0][:7].ljust(7, "0"), text)
+        found = datetime.fromisoformat(normal.replace("Z", "+00:00"))
         return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):
         raise contract_error(name, "a time", text) from None

@@ -32,12 +32,15 @@ def read_key_limit(api: Api) -> KeyLimit | None:
         raise AimlBillingKeyDisabledError(
             f"The API key of {owner} is disabled: enable it in the vendor's settings, or use another one."
         )
-    if key.limit is None or key.retention is None:
+    if key.limit is None:
         return None
+    if key.retention is None or (key.retention == "no_reset" and key.created_at is None):
+        # Since when to count is unknown, so what was spent is. The limit itself still counts.
+        return KeyLimit(key.retention or "", key.limit, None)
     # Times are truncated to milliseconds, and a window excludes its end: add one millisecond to include the latest
     # charges.
     now = datetime.now(timezone.utc) + timedelta(milliseconds=1)
-    windows = split_window(min(limit_period_start(key.retention, key.created_at, now), now), now)
+    windows = split_window(min(limit_period_start(key.retention, key.created_at or now, now), now), now)
     queries = [{"start": iso_time(start), "end": iso_time(end)} for start, end in windows]
     spent = combine_usage([read_usage(api.get("/v2/usage", query)) for query in queries]).total
     return KeyLimit(key.retention, key.limit, spent.amount.credits)

@@ -18,6 +18,8 @@ from airflow_provider_aimlbilling.client.json_fields import (
     contract_error,
     cursor_field,
     object_in_list,
+    optional_amount,
+    optional_field,
     parse_object,
     require_field,
     require_usd,
@@ -30,7 +32,6 @@ from airflow_provider_aimlbilling.money.balance import Balance, TopUp
 from airflow_provider_aimlbilling.money.usage import (
     DIRECTIONS,
     RETENTIONS,
-    TRANSACTION_TYPES,
     Spend,
     Transaction,
     Usage,
@@ -52,32 +53,35 @@ class ApiKey:
 
     :param prefix: the key's first eight characters.
     :param disabled: whether it is disabled.
-    :param retention: when its limit resets: ``no_reset``, ``day``, ``week``, ``month``; ``None`` without a limit.
+    :param retention: when its limit resets: ``no_reset``, ``day``, ``week``, ``month``; ``None`` if that is unknown.
     :param limit: credits that it may spend in that period; ``None`` without a limit.
-    :param created_at: when it was created.
+    :param created_at: when it was created; ``None`` if that is unknown.
     """
 
     prefix: str = field(repr=False)
     disabled: bool
     retention: str | None
     limit: Number | None
-    created_at: datetime
+    created_at: datetime | None
 
 
 def read_balance_v1(body: bytes) -> Balance:
     """
-    Read the answer of ``GET /v1/billing/balance``, in credits. Undocumented fields are ignored.
+    Read the answer of ``GET /v1/billing/balance``, in credits.
+
+    Only the balance is required. The other fields are ``None`` if they are missing or not as documented: a gate without
+    a threshold, which needs ``lowBalance`` and its threshold, then says so.
 
     :raises AimlBillingUnavailable: if the body is not JSON, so that the balance is unknown.
-    :raises AimlBillingContractError: if a documented field is missing or of the wrong type.
+    :raises AimlBillingContractError: if the balance is missing or not a number.
     :raises InsufficientBalanceError: if the balance is negative.
     """
     answer = parse_object(body)
     return Balance(
         balance=_balance_field(answer, "balance").credits,
-        low_balance=require_field(answer, "lowBalance", bool),
-        low_balance_threshold=amount_field(answer, "lowBalanceThreshold").credits,
-        **{name: require_field(answer, documented, str) for documented, name in _V1_TEXT_FIELDS.items()},
+        low_balance=optional_field(answer, "lowBalance", bool),
+        low_balance_threshold=optional_amount(answer, "lowBalanceThreshold"),
+        **{name: optional_field(answer, documented, str) for documented, name in _V1_TEXT_FIELDS.items()},
     )
 
 
@@ -115,17 +119,19 @@ def read_top_up(body: bytes) -> TopUp:
     """
     Read the auto top-up settings from the response of ``GET /v2/billing/detail``, and nothing else.
 
-    :raises AimlBillingContractError: if they are not as documented.
+    Amounts that are missing or not in USD are ``None``.
+
+    :raises AimlBillingContractError: if the response does not say whether auto top-up is on.
     """
     settings = require_field(parse_object(body), "autotopup_settings", dict)
     if not require_field(settings, "is_enabled", bool):
         return TopUp(is_enabled=False)
-    require_usd(settings)
-    return TopUp(
-        is_enabled=True,
-        threshold=usd_field(settings, "threshold").credits,
-        amount=usd_field(settings, "amount").credits,
+    if settings.get("currency", "USD") != "USD":
+        return TopUp(is_enabled=True)
+    threshold, amount = (
+        optional_amount(settings, name, credits_per_unit=CREDITS_PER_USD) for name in ("threshold", "amount")
     )
+    return TopUp(is_enabled=True, threshold=threshold, amount=amount)
 
 
 def read_api_key(body: bytes) -> ApiKey:
@@ -138,12 +144,19 @@ def read_api_key(body: bytes) -> ApiKey:
     limit = data.get("limit")
     if limit is not None and not isinstance(limit, dict):
         raise contract_error("limit", "an object or null", limit)
+    limit = limit or {}
+    retention = optional_field(limit, "retention", str)
+    try:
+        created_at = time_field(data, "created_at")
+    except AimlBillingContractError:
+        created_at = None
     return ApiKey(
         prefix=require_field(data, "prefix", str),
-        disabled=require_field(data, "disabled", bool),
-        retention=None if limit is None else choice_field(limit, "retention", RETENTIONS),
-        limit=None if limit is None else usd_field(limit, "threshold").credits,
-        created_at=time_field(data, "created_at"),
+        disabled=data.get("disabled") is True,
+        retention=retention if retention in RETENTIONS else None,
+        # An empty object is no limit. One whose amount is not understood must not be taken for none.
+        limit=usd_field(limit, "threshold").credits if limit else None,
+        created_at=created_at,
     )
 
 
@@ -206,16 +219,23 @@ def _read_transaction(entry: object) -> Transaction:
     credits = amount_field(amount, "credits").credits
     if not isinstance(credits, int):
         raise contract_error("credits", "a whole number", credits)
-    usd_field(amount, "usd")
     return Transaction(
         created_at=time_field(entry, "created_at"),
         direction=choice_field(entry, "direction", DIRECTIONS),
-        type=choice_field(entry, "type", TRANSACTION_TYPES),
+        type=optional_field(entry, "type", str) or "",
         credits=credits,
-        usd=amount["usd"],
-        model=require_field(entry, "model", str, type(None)),
-        reference_id=require_field(entry, "reference_id", str, type(None)),
+        usd=_usd_of(amount, credits),
+        model=optional_field(entry, "model", str),
+        reference_id=optional_field(entry, "reference_id", str),
     )
+
+
+def _usd_of(amount: Mapping[str, Any], credits: int) -> Decimal:
+    """Return the reported USD, which may be more exact than whole credits; if they do not fit, those of the credits."""
+    usd = amount.get("usd")
+    exact = Amount(credits).usd
+    fits = isinstance(usd, Decimal) and usd.is_finite() and abs(usd - exact) * CREDITS_PER_USD < 1
+    return usd if isinstance(usd, Decimal) and fits else exact
 
 
 def _read_spend(answer: Mapping[str, Any]) -> Spend:

@@ -19,23 +19,28 @@ class KeyLimit:
     """
     What the API key may spend in a period, which may be less than the account holds.
 
-    :param period: ``day``, ``week`` or ``month`` (each starts at 00:00 UTC), or ``no_reset``.
+    :param period: ``day``, ``week`` or ``month`` (each starts at 00:00 UTC), or ``no_reset``; empty if the API reported
+        none that is known.
     :param limit: credits that the key may spend per period.
-    :param spent: credits that it has spent in the current period. Charges are recorded late, so the actual amount may
-        be higher.
+    :param spent: credits that it has spent in the current period; ``None`` if the period is unknown. Charges are
+        recorded late, so the actual amount may be higher.
     """
 
     period: str
     limit: Number
-    spent: Number
+    spent: Number | None
 
     @property
     def remaining(self) -> Amount:
-        """What the key may still spend."""
+        """What the key may still spend, at most."""
+        if self.spent is None:
+            return Amount(self.limit)
         left = EXACT.subtract(Decimal(self.limit), Decimal(self.spent))
         return Amount(max(left, Decimal(0)))
 
     def __str__(self) -> str:
+        if self.spent is None:
+            return f"limit {Amount(self.limit)} in an unknown period, of which an unknown amount is spent"
         period = "in total" if self.period == "no_reset" else f"this {self.period}"
         return f"limit {Amount(self.limit)} {period}, spent {Amount(self.spent)}"
 
@@ -46,8 +51,8 @@ class TopUp:
     The account's auto top-up.
 
     :param is_enabled: whether it is on.
-    :param threshold: balance in credits below which it buys more; ``None`` if it is off.
-    :param amount: credits that it buys; ``None`` if it is off.
+    :param threshold: balance in credits below which it buys more; ``None`` if it is off or unknown.
+    :param amount: credits that it buys; ``None`` if it is off or unknown.
     :param stuck_for: how many seconds a payment has been overdue, at least; ``None`` if it is not stuck.
     """
 
@@ -57,9 +62,11 @@ class TopUp:
     stuck_for: float | None = None
 
     def __str__(self) -> str:
-        if self.threshold is None or self.amount is None:
+        if not self.is_enabled:
             return "auto top-up is off"
-        return f"auto top-up is on: buys {Amount(self.amount)} when the balance is below {Amount(self.threshold)}"
+        buys = "" if self.amount is None else f" buys {Amount(self.amount)}"
+        when = "" if self.threshold is None else f" when the balance is below {Amount(self.threshold)}"
+        return f"auto top-up is on{':' if buys else ''}{buys}{when}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,12 @@ class Balance:
     def amount(self) -> Amount:
         """The balance as an :class:`Amount`."""
         return Amount(self.balance)
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether v1 of the API reported it: v2 reports none of these fields."""
+        fields = (self.low_balance, self.low_balance_threshold, self.last_updated, self.status, self.status_explanation)
+        return any(value is not None for value in fields)
 
     @property
     def balance_usd(self) -> Decimal:
@@ -155,7 +168,8 @@ def _stored_key_limit(stored: object) -> KeyLimit | None:
         return None
     if not isinstance(stored, Mapping) or not isinstance(stored.get("period"), str):
         raise AimlBillingContractError("The field key_limit of the balance was not written by this version.")
-    return KeyLimit(stored["period"], _stored_credits(stored, "limit"), _stored_credits(stored, "spent"))
+    spent = None if stored.get("spent") is None else _stored_credits(stored, "spent")
+    return KeyLimit(stored["period"], _stored_credits(stored, "limit"), spent)
 
 
 def _stored_top_up(stored: object) -> TopUp | None:
@@ -168,7 +182,8 @@ def _stored_top_up(stored: object) -> TopUp | None:
     stuck = stored.get("stuck_for")
     if isinstance(stuck, bool) or not isinstance(stuck, int | float | None):
         raise AimlBillingContractError("The field stuck_for of the balance is not a number of seconds.")
-    return TopUp(True, _stored_credits(stored, "threshold"), _stored_credits(stored, "amount"), stuck)
+    known = {name: _stored_credits(stored, name) for name in ("threshold", "amount") if stored.get(name) is not None}
+    return TopUp(True, **known, stuck_for=stuck)
 
 
 def _stored_credits(data: Mapping[Any, Any], name: str) -> Number:

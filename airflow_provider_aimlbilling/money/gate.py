@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
+    AimlBillingThresholdError,
+    InsufficientBalanceError,
+)
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, json_number
 from airflow_provider_aimlbilling.money.balance import Balance
 
@@ -117,13 +121,19 @@ class Gate:
 
         :param reading: the balance, or the API's refusal because the account is out of credits. A refusal counts as
             below any threshold.
-        :raises AimlBillingThresholdError: if there is no threshold and the reading has no ``lowBalance`` (v2).
+        :raises AimlBillingThresholdError: if there is no threshold, and the API version reports no ``lowBalance`` (v2).
+        :raises AimlBillingContractError: if there is no threshold, and an answer of v1 has no ``lowBalance``.
         """
         if isinstance(reading, InsufficientBalanceError):
             return Verdict(False, self.threshold, reading)
         if self.threshold is not None:
             return Verdict(reading.available >= self.threshold, self.threshold, reading)
         if reading.low_balance is None or reading.low_balance_threshold is None:
+            if reading.is_v1:
+                raise AimlBillingContractError(
+                    "The API's answer has no usable lowBalance and lowBalanceThreshold, which decide if no threshold "
+                    "is set. If this persists, set threshold='2.50 USD' or the like."
+                )
             raise AimlBillingThresholdError(
                 "Without a threshold the account's own lowBalance decides, and api_version v2 does not report it. "
                 "Set threshold='2.50 USD' or the like, or set api_version to v1 in the connection."

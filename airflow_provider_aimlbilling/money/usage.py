@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
 
-# The documented values. An unknown value may change the balance in an unknown way, so it is an error.
+# An unknown direction may change the balance in an unknown way, so it is an error. A new type is passed on.
 DIRECTIONS = ("TOPUP", "CHARGE")
 TRANSACTION_TYPES = ("PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "MODEL_USAGE", "CREDITS_EXPIRED", "INIT")
 RETENTIONS = ("no_reset", "day", "week", "month")
@@ -25,7 +25,8 @@ class Transaction:
 
     :param created_at: when it was recorded, UTC.
     :param direction: ``TOPUP`` or ``CHARGE``; amounts are positive either way.
-    :param type: ``PAYMENT``, ``BONUS``, ``REFUND``, ``ADJUSTMENT``, ``MODEL_USAGE``, ``CREDITS_EXPIRED`` or ``INIT``.
+    :param type: ``PAYMENT``, ``BONUS``, ``REFUND``, ``ADJUSTMENT``, ``MODEL_USAGE``, ``CREDITS_EXPIRED`` or ``INIT``;
+        or a newer one, as text; empty if the API reported none.
     :param credits: the amount in credits.
     :param usd: the amount in USD, as the API reported it.
     :param model: the model that the charge is for; ``None`` if there is none or it is unknown.
@@ -143,6 +144,8 @@ def stayed_below(balance: Number, mark: Number, newest_first: Iterable[Transacti
     held = Decimal(balance)
     for entry in newest_first:
         if entry.type in ("PAYMENT", "INIT"):  # a payment arrived, or the account is younger than the window
+            return False
+        if entry.direction == "TOPUP" and entry.type not in TRANSACTION_TYPES:  # it may be a payment
             return False
         held = EXACT.add(held, entry.credits) if entry.direction == "CHARGE" else EXACT.subtract(held, entry.credits)
         if held >= mark:

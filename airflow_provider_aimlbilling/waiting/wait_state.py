@@ -77,7 +77,7 @@ class WaitState:
             return None
         try:
             verdict = self.gate.decide(reading)
-        except AimlBillingThresholdError as error:
+        except (AimlBillingThresholdError, AimlBillingContractError) as error:
             self.handle_error(error)
             return None
         already_logged = bool(self.verdict or self._initial_last_seen) and not self.last_fault

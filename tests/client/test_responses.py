@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from endpoints import BODIES, CALLS, HOUR, NOW
+from fields import REQUIRED, use_of
 from support import KEY
 
 from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
@@ -120,11 +121,12 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def invalid_bodies() -> list[Any]:
-    """Return each body with each of its fields left out, or of each type that it must not have."""
+    """Return each body with each required field left out, or of each type that it must not have."""
     cases = []
-    nullable = {"limit", "model", "reference_id", "next_cursor"}
     for call, good in BODIES.items():
         for path in paths(good):
+            if use_of(call, path) != REQUIRED:
+                continue
             for bad in ("left out", None, True, "x", -1, float("nan"), [], {"a": 1}):
                 body = json.loads(json.dumps(good))
                 holder: Any = body
@@ -136,9 +138,8 @@ def invalid_bodies() -> list[Any]:
                         continue
                     del holder[name]
                 elif (
-                    (bad is None and name in nullable)
+                    (bad is None and name in ("limit", "next_cursor"))
                     or (isinstance(bad, str) and isinstance(was, str) and name in ("model", "prefix"))
-                    or (bad == "x" and name in nullable - {"limit", "next_cursor"})
                     or (bad == [] and isinstance(was, list))
                     or (bad is True and isinstance(was, bool))
                 ):

@@ -61,7 +61,7 @@ def test_a_balance_with_a_top_up_survives_json(top_up: TopUp) -> None:
         "on",
         {},
         {"is_enabled": 1},
-        {"is_enabled": True},
+        {"is_enabled": True, "threshold": "x"},
         {"is_enabled": True, "threshold": 1, "amount": 1, "stuck_for": "x"},
     ],
 )

@@ -7,7 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingContractError,
+    AimlBillingThresholdError,
+    InsufficientBalanceError,
+)
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
 from airflow_provider_aimlbilling.money.gate import Gate
@@ -61,6 +65,8 @@ def test_without_a_threshold_low_balance_decides_but_not_on_v2() -> None:
     assert Gate().decide(low).shortfall == Amount(1_000)
     with pytest.raises(AimlBillingThresholdError, match="api_version v2 does not report it"):
         Gate().decide(Balance(5_000_000))
+    with pytest.raises(AimlBillingContractError, match="no usable lowBalance"):
+        Gate().decide(Balance(5_000_000, status="current"))  # v1, so another answer may have it
 
 
 def test_a_threshold_that_renders_to_none_does_not_fall_back_to_low_balance() -> None:
