@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -15,7 +18,7 @@ from urllib3.util import Retry
 
 from airflow_provider_aimlbilling import __version__
 from airflow_provider_aimlbilling.client.limits import CallLimits, LimitedAdapter
-from airflow_provider_aimlbilling.client.settings import MAX_TIMEOUT, NotCopyable, Settings
+from airflow_provider_aimlbilling.client.settings import MAX_TIMEOUT, NotCopyable, Settings, connection_error
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
 MAX_BODY_BYTES = 1024 * 1024  # a balance takes about 250 bytes, a full page of the ledger about 30,000
@@ -23,6 +26,18 @@ MAX_USAGE_BYTES = 16 * MAX_BODY_BYTES  # three months by day and model take some
 
 # Poll at least once an hour, even if the API asks for a longer wait, so that a gate notices a top-up.
 MAX_RETRY_AFTER = 3600.0  # seconds
+
+
+# Seconds after which an idle connection is not used again. Some firewalls and load balancers drop them after a minute.
+MAX_IDLE_TIME = 50.0
+
+# What no waiting can fix.
+_UNUSABLE_SETTINGS = (
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,18 @@ class Session(NotCopyable, requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self.limits = CallLimits()
+        self._used_at = time.monotonic()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # a server could let them grow forever
         for scheme in ("http://", "https://"):
             self.mount(scheme, LimitedAdapter(self.limits))
+
+    def drop_idle_connection(self) -> None:
+        """Close a connection that has been idle for long: a firewall may have dropped it without a word."""
+        now = time.monotonic()
+        if now - self._used_at > MAX_IDLE_TIME:
+            for adapter in self.adapters.values():
+                adapter.close()
+        self._used_at = now
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Never follow a redirect. Even to prepare one, requests would read the whole body."""
@@ -73,7 +97,11 @@ class Session(NotCopyable, requests.Session):
 
 
 def open_session(settings: Settings) -> Session:
-    """Open a session that honours the proxies and CA bundles of the environment."""
+    """
+    Open a session that honours the proxies and CA bundles of the environment.
+
+    :raises AimlBillingConnectionError: if the environment names a CA bundle that does not exist.
+    """
     session = Session()
     session.auth = _BearerAuth(settings.key)
     session.headers["Content-Type"] = "application/json"
@@ -83,7 +111,18 @@ def open_session(settings: Settings) -> Session:
     session.headers["User-Agent"] = f"airflow-provider-aimlbilling/{__version__} {requests.utils.default_user_agent()}"
     # No proxies for plain http, which is for loopback only: a proxy would see the key.
     session.trust_env = settings.base_url.startswith("https://")
+    if session.trust_env:
+        _check_ca_bundle(settings)
     return session
+
+
+def _check_ca_bundle(settings: Settings) -> None:
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if (path := os.environ.get(variable)) and not Path(path).exists():
+            raise connection_error(
+                settings.conn_id,
+                f"the environment variable {variable} of this machine names a CA bundle that does not exist. Fix it",
+            )
 
 
 def fetch(
@@ -107,32 +146,50 @@ def fetch(
     :param max_bytes: largest body that is accepted, in bytes.
     :param max_seconds: that the call may take, if that is less than the settings' timeout.
     :raises AimlBillingUnavailable: if there was no complete response in time.
+    :raises AimlBillingConnectionError: if no request can be sent with the proxies or CA bundles of the environment.
     :raises AimlBillingContractError: if the body is larger than ``max_bytes``.
     """
     seconds = min(settings.timeout, max_seconds)
     if seconds <= 0:
         raise AimlBillingUnavailable("There was no time left for another request. The balance is unknown.")
+    headers = {"If-None-Match": etag} if etag else None
+    session.drop_idle_connection()
     try:
-        with (
-            session.limits.apply(seconds, max_bytes),
-            session.get(
-                url,
-                params=params,
-                headers={"If-None-Match": etag} if etag else None,
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
-            ) as response,
-        ):
-            body = _read_body(response, max_bytes)
-            return ApiResponse(response.status_code, body, _retry_after(response.raw), _etag(response))
+        with session.limits.apply(seconds, max_bytes):
+            try:
+                return _get(session, url, params, headers, max_bytes)
+            except requests.ConnectionError:
+                if session.limits.connected:
+                    raise
+                # The server, or a firewall, has closed the connection that was kept from an earlier request.
+                return _get(session, url, params, headers, max_bytes)
+    except _UNUSABLE_SETTINGS as error:
+        unusable = type(error).__name__
     except (requests.RequestException, HTTPError, OSError) as error:
-        cause = _describe(error)
+        unusable, cause = "", _describe(error)
+    if unusable:
+        raise connection_error(
+            settings.conn_id,
+            f"no request can be sent with the proxy of this machine's environment ({unusable}). Correct HTTPS_PROXY",
+        )
     # Raised here, because the error above would otherwise be its context, and has the request with the key.
     raise AimlBillingUnavailable(
         f"No answer from {settings.base_url}: {cause}. The balance is unknown. "
         "If this persists, check the network, the proxy and the connection's host."
     )
+
+
+def _get(session: Session, url: str, params: Any, headers: Any, max_bytes: int) -> ApiResponse:
+    with session.get(
+        url,
+        params=params,
+        headers=headers,
+        timeout=session.limits.seconds_left(),
+        allow_redirects=False,
+        stream=True,
+    ) as response:
+        body = _read_body(response, max_bytes)
+        return ApiResponse(response.status_code, body, _retry_after(response.raw), _etag(response))
 
 
 def _read_body(response: requests.Response, max_bytes: int) -> bytes:

@@ -36,6 +36,7 @@ class CallLimits:
 
     def __init__(self) -> None:
         self.active = False
+        self.connected = False  # whether the current call has opened a connection
         self.sock: Any = None  # the latest one that was connected
         self._deadline = 0.0  # by time.monotonic()
         self._bytes_left = 0
@@ -48,7 +49,7 @@ class CallLimits:
         :param seconds: time from the name lookup to the last byte.
         :param max_bytes: size of the body.
         """
-        self.active = True
+        self.active, self.connected = True, False
         self._deadline = time.monotonic() + seconds
         self._bytes_left = max_bytes + MAX_FRAMING_BYTES
         try:
@@ -147,6 +148,7 @@ class _Limited:
     sock: Any
 
     def _new_conn(self: Any) -> Any:
+        self.limits.connected = True
         if not self.limits.active:
             return super()._new_conn()  # type: ignore[misc]
         try:

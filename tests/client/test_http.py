@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+from raw_server import BALANCE, RawServer, answer
 from support import KEY
 
-from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
-from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
+from airflow_provider_aimlbilling.client import AimlBillingClient, Settings, http
+from airflow_provider_aimlbilling.exceptions import (
+    AimlBillingConnectionError,
+    AimlBillingContractError,
+    AimlBillingUnavailable,
+)
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -92,3 +98,47 @@ def test_a_closed_client_sends_no_request(sandbox: Sandbox, client: AimlBillingC
     with pytest.raises(AimlBillingUnavailable, match="closed"):
         client.get_balance()
     assert sandbox.requests == []
+
+
+def test_a_connection_that_was_closed_meanwhile_is_replaced_at_once() -> None:
+    """A load balancer closes idle connections. That must not cost a poll."""
+    with RawServer(lambda: [answer(BALANCE)]) as server:  # it closes the connection after each answer, unannounced
+        client = AimlBillingClient(Settings(KEY, server.url, 2), retries=0)
+        for _ in range(4):
+            assert client.get_balance().balance == 5_000_000
+            time.sleep(0.05)
+        assert server.connections == 4
+
+
+def test_a_connection_that_breaks_at_once_is_not_tried_again() -> None:
+    with RawServer(list) as server, pytest.raises(AimlBillingUnavailable, match="broke off"):
+        AimlBillingClient(Settings(KEY, server.url, 2), retries=0).get_balance()
+    assert server.connections == 1
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, client: AimlBillingClient
+) -> None:
+    """A firewall may have dropped it without a word, and then the next request would wait for its timeout."""
+    monkeypatch.setattr(http, "MAX_IDLE_TIME", 0.2)
+    client.get_balance()
+    client.get_balance()
+    assert sandbox.connections == 1
+    time.sleep(0.3)
+    client.get_balance()
+    assert sandbox.connections == 2
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_ca_bundle_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "/no/such/file.pem")
+    with pytest.raises(AimlBillingConnectionError, match=f"{variable} .* does not exist"):
+        AimlBillingClient(Settings(KEY, "https://127.0.0.1:9"), retries=0).get_balance()
+
+
+@pytest.mark.parametrize("proxy", ["http://", "socks5://127.0.0.1:9", "http://[::1"])
+def test_a_proxy_that_cannot_work_is_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(AimlBillingConnectionError, match="Correct HTTPS_PROXY"):
+        AimlBillingClient(Settings(KEY, "https://b.invalid", 2), retries=0).get_balance()

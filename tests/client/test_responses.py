@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from endpoints import BODIES, CALLS, HOUR, NOW
@@ -14,6 +16,7 @@ from fields import REQUIRED, use_of
 from support import KEY
 
 from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
+from airflow_provider_aimlbilling.client.json_fields import time_field
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingContractError,
     AimlBillingError,
@@ -21,7 +24,10 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
-from airflow_provider_aimlbilling.money.balance import TopUp
+from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.balance import Balance, TopUp
+from airflow_provider_aimlbilling.money.gate import Gate
+from airflow_provider_aimlbilling.money.usage import Transaction, stayed_below
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -157,3 +163,65 @@ def test_a_body_that_is_not_as_documented_yields_no_figure(shared_sandbox: Sandb
     with pytest.raises(AimlBillingError) as caught:
         CALLS[call](client)
     assert isinstance(caught.value, AimlBillingContractError | AimlBillingUnavailable | AimlBillingKeyDisabledError)
+
+
+def test_a_ledger_entry_of_a_new_type_is_passed_on(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    body = json.loads(json.dumps(BODIES["/v2/billing/transactions"]))
+    body["data"][0] |= {"type": "CASHBACK", "direction": "TOPUP"}
+    del body["data"][0]["model"]
+    sandbox.fail(body=json.dumps(body).encode())
+    (entry,) = client.iter_transactions()
+    assert (entry.type, entry.direction, entry.credits, entry.model) == ("CASHBACK", "TOPUP", 1_000_000, None)
+
+
+def test_an_unknown_kind_of_top_up_counts_as_a_payment() -> None:
+    charge = Transaction(NOW, "CHARGE", "MODEL_USAGE", 1, Decimal(0), None, None)
+    assert stayed_below(5, 10, [charge])
+    assert not stayed_below(5, 10, [replace(charge, direction="TOPUP", type="CASHBACK")])
+
+
+@pytest.mark.parametrize("limit", [None, {}])
+def test_an_empty_limit_is_no_limit(sandbox: Sandbox, client: AimlBillingClient, limit: Any) -> None:
+    body = json.loads(json.dumps(BODIES["/v1/key"]))
+    body["data"]["limit"] = limit
+    sandbox.fail(body=json.dumps(body).encode())
+    assert client.get_key_limit() is None
+
+
+@pytest.mark.parametrize("retention", [None, "fortnight"])
+def test_a_limit_with_an_unknown_period_counts_and_what_was_spent_is_unknown(
+    sandbox: Sandbox, client: AimlBillingClient, retention: Any
+) -> None:
+    body = json.loads(json.dumps(BODIES["/v1/key"]))
+    body["data"]["limit"] = {"threshold": 2} | ({"retention": retention} if retention else {})
+    sandbox.fail(body=json.dumps(body).encode())
+    limit = client.get_key_limit()
+    assert limit is not None
+    assert (limit.limit, limit.spent) == (4_000_000, None)
+    balance = Balance(9_000_000, key_limit=limit)
+    assert not Gate(Amount.parse("3 USD")).decide(balance).clears
+    assert Gate(Amount.parse("2 USD")).decide(balance).clears
+    assert Balance.from_dict(json.loads(json.dumps(balance.to_dict()))) == balance
+
+
+def test_auto_top_up_is_known_to_be_on_without_its_amount(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    sandbox.fail(body=b'{"autotopup_settings": {"is_enabled": true, "threshold": 5, "currency": "USD"}}')
+    top_up = client.get_top_up()
+    assert (top_up.is_enabled, top_up.threshold, top_up.amount) == (True, 10_000_000, None)
+    assert str(top_up) == "auto top-up is on when the balance is below 10,000,000 credits (5.00 USD)"
+
+
+@pytest.mark.parametrize("digits", ["", ".1", ".12", ".123", ".1234567", ".123456789"])
+def test_times_may_have_any_number_of_digits(digits: str) -> None:
+    """Python 3.10 itself reads three or six only."""
+    for zone in ("Z", "+00:00", ""):
+        moment = time_field({"at": f"2026-01-02T03:04:05{digits}{zone}"}, "at")
+        assert moment.isoformat().startswith("2026-01-02T03:04:05")
+        assert moment.microsecond == int(digits[1:7].ljust(6, "0"))
+
+
+def test_windows_are_calculated_in_utc(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    """In Berlin, the 92 days from August to October have an hour more, which the API would refuse."""
+    berlin = ZoneInfo("Europe/Berlin")
+    client.get_usage(start=datetime(2026, 8, 1, tzinfo=berlin), end=datetime(2026, 11, 1, tzinfo=berlin))
+    assert len(sandbox.requests) == 2
