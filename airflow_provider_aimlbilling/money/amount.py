@@ -25,8 +25,10 @@ EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 _ACCEPTED_FORMS = "Write credits as 5000000 or '5000000 credits', dollars as '2.50 USD' or '$2.50'."
 # A fraction of a credit must name its unit: a bare "2.50" most likely means dollars, and would open almost any gate.
-_CREDITS_TEXT = re.compile(r"(\d{1,30})(?:\s*credits?)?|(\d{1,30}\.\d{1,20})\s*credits?", re.ASCII | re.IGNORECASE)
-_USD_TEXT = re.compile(r"(?:\$\s*(\d{1,30}(?:\.\d{1,20})?)|(\d{1,30}(?:\.\d{1,20})?)\s*USD)", re.ASCII | re.IGNORECASE)
+# With a unit, a number may be written as Python writes it: 5.25e-05, 1_000.
+_NUMBER = r"\d(?:_?\d){0,29}(?:\.\d{1,30})?(?:e[+-]?\d{1,2})?"
+_CREDITS_TEXT = re.compile(rf"(\d{{1,30}})|({_NUMBER})\s*credits?", re.ASCII | re.IGNORECASE)
+_USD_TEXT = re.compile(rf"\$\s*({_NUMBER})|({_NUMBER})\s*USD", re.ASCII | re.IGNORECASE)
 
 _DECIMAL_WITHOUT_UNIT = re.compile(r"\d+\.\d+", re.ASCII)
 _DIGIT_SEPARATOR = re.compile(r"\d[,_' ]\d", re.ASCII)
@@ -91,7 +93,8 @@ class Amount:
         Parse an amount from a DAG file or a rendered template.
 
         :param value: an :class:`Amount`; whole credits as ``int``; ``Decimal`` credits; text such as ``"5000000"``,
-            ``"5000000 credits"``, ``"2.50 USD"`` or ``"$2.50"``.
+            ``"5000000 credits"``, ``"2.50 USD"`` or ``"$2.50"``. Numbers with a unit may be written as Python writes
+            them: ``"5.25e-05 USD"``, ``"1_000 credits"``.
         :raises AimlBillingThresholdError: for anything else: booleans, NaN, infinities, negative numbers, a ``float``
             that is not a whole number, empty text, another currency, a template that was not rendered.
         """
@@ -138,7 +141,7 @@ def _hint(value: object) -> str:
     if isinstance(value, str) and _DECIMAL_WITHOUT_UNIT.fullmatch(value.strip()):
         return f" It has no unit. Did you mean '{value.strip()} USD'?"
     if isinstance(value, float) and 0 < value < MAX_CREDITS:
-        return f" Credits are whole numbers, and dollars are text. Did you mean '{value} USD'?"
+        return f" Credits are whole numbers, and dollars are text. Did you mean '{Decimal(repr(value)):f} USD'?"
     if isinstance(value, str) and _DIGIT_SEPARATOR.search(value):
         return " Write it without separators."
     if isinstance(value, Mapping):

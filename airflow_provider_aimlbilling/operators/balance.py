@@ -151,10 +151,12 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
     the chosen path are skipped.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
-    :param follow_task_ids_if_sufficient: task id, or list of task ids, to follow if the balance reaches the threshold.
-    :param follow_task_ids_if_insufficient: task id, or list of task ids, to follow if it does not.
+    :param follow_task_ids_if_sufficient: id of a task or a task group, or a list of them, to follow if the balance
+        reaches the threshold.
+    :param follow_task_ids_if_insufficient: the same, to follow if it does not.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :raises AirflowException: one of the ids is neither a task nor a task group. Both lists are checked on every run.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
@@ -174,8 +176,22 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
 
     def execute(self, context: Context) -> None:
         """Read the balance, decide, and branch."""
-        if self._decide(context).clears:
-            follow = self.follow_task_ids_if_sufficient
-        else:
-            follow = self.follow_task_ids_if_insufficient
-        self.skip_all_except(context["ti"], follow)
+        # Both lists are checked on every run, so that a misspelt one is not found only when the money is gone.
+        if_sufficient = self._root_task_ids(self.follow_task_ids_if_sufficient)
+        if_insufficient = self._root_task_ids(self.follow_task_ids_if_insufficient)
+        self.skip_all_except(context["ti"], if_sufficient if self._decide(context).clears else if_insufficient)
+
+    def _root_task_ids(self, names: str | Sequence[str]) -> list[str]:
+        """Return the task ids, with the first tasks of a task group in place of the group, as Airflow's branches do."""
+        from airflow_provider_aimlbilling.compat import AirflowException
+
+        dag: Any = self.dag
+        found: list[str] = []
+        for name in [names] if isinstance(names, str) else names:
+            if name in dag.task_dict:
+                found.append(name)
+            elif name in dag.task_group_dict:
+                found += [task.task_id for task in dag.task_group_dict[name].get_roots()]
+            else:
+                raise AirflowException(f"{name!r} is neither a task nor a task group of the DAG {dag.dag_id!r}.")
+        return found

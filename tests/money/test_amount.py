@@ -26,6 +26,12 @@ from airflow_provider_aimlbilling.money.amount import MAX_CREDITS, Amount
         ("$2.50", 5_000_000),
         ("$ 2.50", 5_000_000),
         ("0.0000005 USD", 1),
+        ("5.25e-05 USD", 105),
+        ("5.25E-5 usd", 105),
+        ("$1e3", 2_000_000_000),
+        ("1_000 credits", 1000),
+        ("1_000.50 USD", 2_001_000_000),
+        (f"{25 * 0.0000021} USD", 105),
         ("0.1 USD", 200_000),
         (Amount(7), 7),
     ],
@@ -86,3 +92,11 @@ def test_amounts_stay_exact_when_the_caller_s_decimal_context_rounds(monkeypatch
     amount = Amount.parse("1234567.8901234 USD")
     assert amount.credits == Decimal("2469135780246.8")
     assert amount.usd == Decimal("1234567.8901234")
+
+
+@pytest.mark.parametrize("value", [5e-05, 0.1, 2.5, 1234567.5])
+def test_a_hint_is_accepted_when_it_is_followed(value: float) -> None:
+    with pytest.raises(AimlBillingThresholdError) as caught:
+        Amount.parse(value)
+    hint = str(caught.value).partition("Did you mean '")[2].partition("'")[0]
+    assert Amount.parse(hint) == Amount.from_usd(Decimal(repr(value)))

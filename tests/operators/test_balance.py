@@ -116,10 +116,37 @@ setup >> gate >> job >> clean
     assert (run.state("work"), run.state("down")) == ("skipped", "success")
 
 
-def test_branch_fails_when_the_task_to_follow_does_not_exist(run_dag: Any, sandbox: Sandbox) -> None:
-    run = run_dag(GATES["branch"].replace("'rich'", "'nobody'") + DOWNSTREAM)
+@pytest.mark.parametrize("misspelt", ["'rich'", "'poor'"])
+def test_branch_checks_both_lists_on_every_run(run_dag: Any, sandbox: Sandbox, misspelt: str) -> None:
+    """Otherwise, the list for too little money would be checked only when the money is gone."""
+    run = run_dag(GATES["branch"].replace(misspelt, "'nobody'") + DOWNSTREAM)
     assert run.state() == "failed"
-    assert "nobody" in run.log
+    assert "'nobody' is neither a task nor a task group of the DAG" in run.log
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(("balance", "followed"), [("9 USD", "large"), (0, "small")])
+def test_branch_follows_a_task_group(run_dag: Any, sandbox: Sandbox, balance: object, followed: str) -> None:
+    sandbox.set_balance(balance)
+    run = run_dag(
+        """
+from airflow.sdk import task_group
+@task
+def work(): ...
+@task_group
+def large():
+    first = work.override(task_id='first')()
+    first >> work.override(task_id='second')()
+@task_group
+def small():
+    work.override(task_id='first')()
+BalanceBranchOperator(
+    task_id='gate', threshold='1 USD', follow_task_ids_if_sufficient='large', follow_task_ids_if_insufficient=['small']
+) >> [large(), small()]
+"""
+    )
+    other = "small" if followed == "large" else "large"
+    assert (run.state(f"{followed}.first"), run.state(f"{other}.first")) == ("success", "skipped")
 
 
 def test_get_balance_returns_plain_json(run_dag: Any, sandbox: Sandbox) -> None:
