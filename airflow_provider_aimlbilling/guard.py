@@ -115,7 +115,6 @@ class Guard:
 
     def _decide(self, context: Context) -> Verdict:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-        from airflow_provider_aimlbilling.money.amount import Amount
         from airflow_provider_aimlbilling.money.gate import Gate
 
         task: Any = context["task"]
@@ -123,7 +122,7 @@ class Guard:
         conn_id = task.render_template(self.aimlbilling_conn_id, context)
         gate = Gate()
         if self.threshold is not NOTSET:  # None is an empty XCom or template, not a missing threshold
-            gate = Gate(Amount.parse(task.render_template(self.threshold, context)))
+            gate = Gate.for_threshold(task.render_template(self.threshold, context), optional=False)
         return AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 
@@ -118,6 +118,10 @@ class Amount:
         """The amount in US dollars, exact."""
         usd = EXACT.normalize(EXACT.divide(Decimal(self.credits), CREDITS_PER_USD))
         return usd if usd != usd.to_integral_value() else usd.quantize(Decimal(1))  # 50, not 5E+1
+
+    def rounded_up(self) -> Amount:
+        """Return the next whole number of credits, so that a threshold from a binary float is never too low."""
+        return Amount(int(Decimal(self.credits).to_integral_value(ROUND_CEILING)))
 
     @property
     def text(self) -> str:

@@ -104,7 +104,7 @@ class Gate:
     @classmethod
     def for_threshold(cls, threshold: object, *, optional: bool) -> Gate:
         """
-        Create the gate for the threshold of a running task.
+        Create the gate for the threshold of a running task. A fraction of a credit is rounded up to the next credit.
 
         :param threshold: as :meth:`Amount.parse` reads it, after templates were rendered.
         :param optional: whether ``None`` leaves the decision to ``lowBalance``. It does if the DAG's author passed
@@ -113,7 +113,7 @@ class Gate:
         """
         if threshold is None and optional:
             return cls()
-        return cls(Amount.parse(threshold))
+        return cls(Amount.parse(threshold).rounded_up())
 
     def decide(self, reading: Balance | InsufficientBalanceError) -> Verdict:
         """

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aimlbilling.client.settings import unreachable_connection_error
 from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout
 from airflow_provider_aimlbilling.waiting.poll import Reading, poll
@@ -206,7 +205,7 @@ class BalanceTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         if self._template_error:
             raise self._template_error
-        gate = Gate(None if self.threshold is None else Amount.parse(self.threshold))
+        gate = Gate.for_threshold(self.threshold, optional=True)
         wait_state = WaitState(
             gate,
             self.logger(),  # the logger of the class: one per instance would nearly double the memory of a waiting gate

@@ -91,3 +91,12 @@ def test_without_a_threshold_the_key_s_limit_counts_too() -> None:
     balance = Balance(balance=10, low_balance=False, low_balance_threshold=8)
     assert Gate().decide(balance).clears
     assert not Gate().decide(replace(balance, key_limit=KeyLimit("week", 20, 13))).clears
+
+
+def test_a_threshold_is_rounded_up_to_the_next_credit() -> None:
+    """A template that calculates with floats leads to fractions of a credit."""
+    gate = Gate.for_threshold(f"{25 * 0.0000021} USD", optional=False)
+    assert gate.threshold == Amount(105)
+    assert Gate.for_threshold(105, optional=False).threshold == Amount(105)
+    assert not gate.decide(Balance(104)).clears
+    assert gate.decide(Balance(105)).clears
