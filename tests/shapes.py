@@ -83,7 +83,20 @@ SHAPES: dict[str, Any] = {
                 "pricing?": {
                     "kind": ("fixed", "variants", "variable"),
                     "currency": ("USD",),
-                    "units?": [{"name": TEXT, "measure": TEXT, "price": NUMBER, "per": NUMBER}],
+                    "units?": [
+                        {
+                            "name": TEXT,
+                            "measure": TEXT,
+                            "price": NUMBER,
+                            "per": NUMBER,
+                            # Only in the live catalogue.
+                            "type?": TEXT,
+                            "content?": TEXT,
+                            "origin?": TEXT,
+                            "phase?": TEXT,
+                            "author?": TEXT,
+                        }
+                    ],
                     "dimensions?": [TEXT],
                     "variants?": [{"when": {"resolution": TEXT}, "price": NUMBER, "unit": TEXT, "per": NUMBER}],
                 },

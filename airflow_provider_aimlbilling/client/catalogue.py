@@ -1,21 +1,48 @@
 """
 Turn the response of ``GET /v1/models?include=pricing`` into a :class:`Pricing`.
 
-The accepted shapes are those that the vendor documents.
+Two shapes mean the same: the documented one, in which ``measure`` tells input from output, and that of the live
+catalogue, in which ``origin`` does. What could change a price and is not understood is refused; what cannot is ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
-from airflow_provider_aimlbilling.money.pricing import Pricing, Rate, join_first, pricing_error, shorten, variant_text
+from airflow_provider_aimlbilling.money.pricing import (
+    Pricing,
+    Rate,
+    join_first,
+    pricing_error,
+    shorten,
+    split_words,
+    variant_text,
+)
 
-# Every other field of a rate describes what it is for: the live catalogue also has "content" and "origin".
-_NOT_DESCRIPTIVE = ("price", "per", "when", "currency")
+# What ``origin`` says is charged. All of these have the measure "output" in the live catalogue.
+_ORIGINS = {
+    "provided": ("input",),
+    "generated": ("output",),
+    "cached": ("cached", "input"),
+    "cache_write": ("cache", "write"),
+}
+# Fields of a rate that describe what it is for. Their values are its words.
+_DESCRIPTIVE = ("content", "origin", "measure", "name", "unit")
+# Fields that say how a rate is used, and the value that needs no word of its own.
+_USUAL = {"type": "charge", "phase": "inference", "author": "user"}
+# Fields that cannot change a price, of a rate and of a pricing.
+_HARMLESS = frozenset(
+    {"id", "title", "label", "description", "display_name", "note", "notes", "updated_at", "created_at"}
+)
+_KNOWN = {
+    "rate": {*_DESCRIPTIVE, *_USUAL, "price", "per", "when", "currency"},
+    "pricing": {"kind", "currency", "units", "dimensions", "variants"},
+}
 
 
 def find_pricing(models: list[Any], model: str, model_type: str | None, read_at: datetime) -> Pricing:
@@ -26,7 +53,7 @@ def find_pricing(models: list[Any], model: str, model_type: str | None, read_at:
     :param model: id or alias.
     :param model_type: the endpoint type, if a model has several.
     :param read_at: when the API confirmed the rates.
-    :raises AimlBillingPricingError: if the catalogue does not have it, or has it several times.
+    :raises AimlBillingPricingError: if the catalogue does not have it, or has it at several prices.
     :raises AimlBillingContractError: if its pricing does not have the documented shape.
     """
     named = [entry for entry in models if isinstance(entry, Mapping) and _is_called(entry, model)]
@@ -36,9 +63,16 @@ def find_pricing(models: list[Any], model: str, model_type: str | None, read_at:
         raise pricing_error(
             model, "the catalogue has no model with that id or alias. Use the name in the vendor's list of models"
         )
-    if len(entries) != 1:
-        raise pricing_error(model, f"the catalogue has {len(entries)} models of that name and type; its types: {types}")
-    return read_pricing(str(entries[0].get("id")), entries[0].get("pricing"), read_at)
+    if not entries:
+        raise pricing_error(
+            model, f"the catalogue does not have it with the type {shorten(model_type)}; its types: {types}"
+        )
+    first, *others = [read_pricing(str(entry.get("id")), entry.get("pricing"), read_at) for entry in entries]
+    if any(replace(other, model=first.model) != first for other in others):
+        raise pricing_error(
+            model, f"its price depends on the endpoint type, so name the model_type; its types: {types}"
+        )
+    return first
 
 
 def read_pricing(model: str, pricing: object, read_at: datetime) -> Pricing:
@@ -53,6 +87,7 @@ def read_pricing(model: str, pricing: object, read_at: datetime) -> Pricing:
     """
     if not isinstance(pricing, Mapping):
         raise pricing_error(model, "the catalogue has no pricing for it")
+    _refuse_unknown(model, pricing, "pricing")
     kind = pricing.get("kind")
     if kind == "variable":
         return Pricing(model, "variable", (), (), read_at)
@@ -71,21 +106,29 @@ def read_pricing(model: str, pricing: object, read_at: datetime) -> Pricing:
 
 
 def _is_called(entry: Mapping[str, Any], name: str) -> bool:
+    """Return whether a model has a name. Like the API, it ignores the case."""
     aliases = entry.get("aliases")
-    return name == entry.get("id") or (isinstance(aliases, list) and name in aliases)
+    names = [entry.get("id"), *(aliases if isinstance(aliases, list) else ())]
+    return name.strip().lower() in [known.lower() for known in names if isinstance(known, str)]
+
+
+def _refuse_unknown(model: str, fields: Mapping[str, Any], what: str) -> None:
+    """Refuse fields that may change the price in a way that this version does not know, such as tiers or a minimum."""
+    unknown = sorted(
+        name for name, value in fields.items() if value is not None and name not in _KNOWN[what] | _HARMLESS
+    )
+    if unknown:
+        raise _shape_error(model, f"a {what} with the field {shorten(unknown[0])}")
 
 
 def _read_rate(model: str, rate: object, dimensions: Sequence[str] | None = None) -> Rate:
     """Read a unit of a fixed price or, with dimensions, a variant."""
     if not isinstance(rate, Mapping):
         raise _shape_error(model, "a rate that is not an object")
-    name = "name" if dimensions is None else "unit"
-    if rate.get("currency", "USD") != "USD":
+    _refuse_unknown(model, rate, "rate")
+    if (rate.get("currency") or "USD") != "USD":
         raise pricing_error(model, f"a rate is in {shorten(rate['currency'])}, not in USD")
-    words = {key: value for key, value in rate.items() if key not in _NOT_DESCRIPTIVE and value is not None}
-    if not words.get(name) or not all(isinstance(word, str) for word in words.values()):
-        raise _shape_error(model, f"a rate without {name}, or with a field that is not text")
-    words[name] = words.pop(name)  # put the unit last: "output token"
+    words = _words(model, rate, "name" if dimensions is None else "unit")
     price, per = (_read_number(model, rate, field) for field in ("price", "per"))
     if per == 0:
         raise _shape_error(model, "a rate per 0 units")
@@ -93,8 +136,24 @@ def _read_rate(model: str, rate: object, dimensions: Sequence[str] | None = None
     when = {} if rate.get("when") is None else rate["when"]
     if not isinstance(when, Mapping) or set(when) != set(dimensions or ()) or None in when.values():
         raise _shape_error(model, "a rate that does not name a value for each dimension")
-    split = dict.fromkeys(part for value in words.values() for part in value.split())
-    return Rate(tuple(split), price, per, tuple((key, variant_text(value)) for key, value in when.items()))
+    return Rate(words, price, per, tuple((key, variant_text(value)) for key, value in when.items()))
+
+
+def _words(model: str, rate: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return the words that say what a rate is for, with the unit last: ("text", "cached", "input", "token")."""
+    described = {field: rate[field] for field in (*_DESCRIPTIVE, *_USUAL) if rate.get(field) is not None}
+    if not described.get(name) or not all(isinstance(value, str) for value in described.values()):
+        raise _shape_error(model, f"a rate without {name}, or with a field that is not text")
+    words: list[str] = [word for field, usual in _USUAL.items() if (word := described.get(field, usual)) != usual]
+    words += split_words(described.get("content", ""))
+    origin = described.get("origin", "")
+    if origin in _ORIGINS:
+        words += _ORIGINS[origin]
+    else:
+        words += [*split_words(origin), *split_words(described.get("measure", ""))]
+    words += split_words(described.get("unit" if name == "name" else "name", ""))
+    words += split_words(described[name])
+    return tuple(dict.fromkeys(words))
 
 
 def _read_number(model: str, rate: Mapping[str, Any], field: str) -> Decimal:

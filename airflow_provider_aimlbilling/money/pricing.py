@@ -7,6 +7,7 @@ never counts as zero. A price is in USD and applies to ``per`` units; always rea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingPricingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, Amount
+
+# Other words for the same, as the catalogue itself and other APIs use them.
+_SYNONYMS = {"provided": "input", "prompt": "input", "generated": "output", "completion": "output"}
 
 _NUMBER = re.compile(r"\d{1,30}(?:\.\d{1,20})?", re.ASCII)
 _MARGIN = re.compile(r"(\d{1,5}(?:\.\d{1,10})?)\s*%", re.ASCII)
@@ -54,7 +58,8 @@ class Estimate:
     What a job will cost.
 
     :param model: id of the model in the catalogue.
-    :param amount: the total cost, margin included.
+    :param amount: the total cost, margin included. Exact, or rounded up to the next credit if it has no exact decimal
+        value.
     :param margin: what was added, in percent.
     :param lines: each rate that was used, with the number of units.
     :param read_at: when the API last confirmed the rates.
@@ -68,8 +73,12 @@ class Estimate:
 
     @property
     def threshold(self) -> str:
-        """The amount as text that every ``threshold`` accepts."""
-        return self.amount.text
+        """The amount as text that every ``threshold`` accepts, rounded up to the next credit."""
+        return self.amount.rounded_up().text
+
+    def part(self, parts: int) -> Amount:
+        """Return the price of one of so many equal parts of the job, rounded up to the next credit."""
+        return Amount(math.ceil(Fraction(self.amount.credits) / parts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain JSON dictionary. Numbers are decimal text, because JSON numbers can lose precision."""
@@ -111,28 +120,35 @@ class Pricing:
     read_at: datetime
 
     def estimate(
-        self, work: Mapping[str, object], variant: Mapping[str, object] | None = None, margin: str = "0%"
+        self,
+        work: Mapping[str, object],
+        variant: Mapping[str, object] | None = None,
+        margin: str = "0%",
+        *,
+        others_unused: bool = False,
     ) -> Estimate:
         """
         Price a job.
 
         :param work: how much of each unit the whole job uses, in the catalogue's own words: ``{"input token":
-            2_000_000, "output token": 500_000}``, ``{"second": 8}``. Fewer words are enough if they still match exactly
-            one rate. Every rate must be named, with 0 for what the job does not use. Quantities are ``int``,
-            ``Decimal`` or text.
+            2_000_000, "output token": 500_000}``, ``{"second": 8}``. Fewer words are enough if they still match one
+            rate best; case, plurals and underscores make no difference. Every rate must be named, with 0 for what the
+            job does not use. Quantities are numbers or text; a ``float`` counts as Python prints it.
         :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``.
         :param margin: what to add, such as ``"20%"``.
+        :param others_unused: the job uses nothing of the rates that ``work`` does not name, also of those that the
+            catalogue adds later.
         :raises AimlBillingPricingError: if the job cannot be priced exactly; the message lists what is known.
         """
         if not isinstance(work, Mapping) or not work:
             raise self._error("the work is empty, or not a dictionary of units and quantities")
-        quantities = self._match_quantities(work, self._select_rates(variant or {}))
+        quantities = self._match_quantities(work, self._select_rates(variant or {}), others_unused)
         if not any(quantities.values()):
             raise self._error("all quantities of the work are zero")
         percent = _parse_percent(margin)
         total = sum(Fraction(rate.price) * Fraction(count) / Fraction(rate.per) for rate, count in quantities.items())
         total *= (100 + Fraction(percent)) / 100
-        return Estimate(self.model, self._exact_amount(total), percent, tuple(quantities.items()), self.read_at)
+        return Estimate(self.model, self._amount(total), percent, tuple(quantities.items()), self.read_at)
 
     def _select_rates(self, variant: Mapping[str, object]) -> tuple[Rate, ...]:
         """Return the rates of one variant."""
@@ -152,31 +168,39 @@ class Pricing:
             raise self._error(f"there is no rate for {given}")
         return selected
 
-    def _match_quantities(self, work: Mapping[str, object], rates: Sequence[Rate]) -> dict[Rate, Decimal]:
+    def _match_quantities(
+        self, work: Mapping[str, object], rates: Sequence[Rate], others_unused: bool
+    ) -> dict[Rate, Decimal]:
         """Match each part of the work with exactly one rate, and each rate with exactly one part of the work."""
         if len({frozenset(rate.words) for rate in rates}) < len(rates):
             raise self._error("the catalogue has two rates for the same thing")
         quantities: dict[Rate, Decimal] = {}
         for unit, quantity in work.items():
-            words = set(str(unit).split())
+            words = set(split_words(str(unit)))
             matching = [rate for rate in rates if words and words <= set(rate.words)]
-            matching = [rate for rate in matching if words == set(rate.words)] or matching
+            # "input token" is the plain one, even if there is a "cached input token".
+            fewest = min((len(rate.words) for rate in matching), default=0)
+            matching = [rate for rate in matching if len(rate.words) == fewest]
             if len(matching) != 1:
                 raise self._error(f"{unit!r} matches {'more than one' if matching else 'none'} of its units", rates)
             if matching[0] in quantities:
                 raise self._error(f"two parts of the work name the unit {matching[0].label!r}", rates)
             quantities[matching[0]] = _parse_quantity(unit, quantity)
-        if left_out := [rate.label for rate in rates if rate not in quantities]:
+        left_out = [rate.label for rate in rates if rate not in quantities]
+        if left_out and not others_unused:
             raise self._error(f"the work does not say how much {left_out[0]!r} it uses; write 0 for none", rates)
         return quantities
 
-    def _exact_amount(self, usd: Fraction) -> Amount:
+    def _amount(self, usd: Fraction) -> Amount:
         credits = usd * CREDITS_PER_USD
         try:
-            amount = Amount(EXACT.divide(Decimal(credits.numerator), Decimal(credits.denominator)))
-            return Amount.parse(amount.text)  # make sure that every threshold accepts it
-        except (ArithmeticError, AimlBillingThresholdError):
-            raise self._error("the total has no exact decimal value, or is implausibly large") from None
+            try:
+                exact: Decimal | int = EXACT.divide(Decimal(credits.numerator), Decimal(credits.denominator))
+            except ArithmeticError:  # a price per 3 or per 60 units has no exact decimal value
+                exact = math.ceil(credits)
+            return Amount(exact)
+        except AimlBillingThresholdError:
+            raise self._error("the total is implausibly large") from None
 
     def _error(self, why: str, rates: Sequence[Rate] | None = None) -> AimlBillingPricingError:
         known = self.rates if rates is None else rates
@@ -193,6 +217,13 @@ def join_first(names: Sequence[str], most: int = 20) -> str:
 def pricing_error(model: str, why: str) -> AimlBillingPricingError:
     """Return the error for a job that cannot be priced."""
     return AimlBillingPricingError(f"The job cannot be priced with the model {shorten(model)}: {why}.")
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a rate's name, in lower case and in the singular: ``input_tokens`` is ``input token``."""
+    words = [word for word in re.split(r"[\s_-]+", text.strip().lower()) if word]
+    singular = [re.sub(r"(?<=..[^s])s$", "", word) for word in words]
+    return [_SYNONYMS.get(word, word) for word in singular]
 
 
 def variant_text(value: object) -> str:
@@ -218,14 +249,31 @@ def shorten(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """
+    Read a whole number, or text of one from a template.
+
+    :param name: what it is, for the error.
+    :param value: the number.
+    :param least: the smallest number that is accepted.
+    :raises AimlBillingPricingError: if it is anything else.
+    """
+    number = _parse_quantity(name, value)
+    if number != number.to_integral_value() or number < least:
+        raise AimlBillingPricingError(f"{shorten(value)} is not a whole number of {name} from {least} up.")
+    return int(number)
+
+
 def _parse_quantity(unit: object, value: object) -> Decimal:
     number = None
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         number = Decimal(value.strip())
     elif isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
-    elif isinstance(value, float) and value.is_integer():
-        number = Decimal(int(value))
+    elif isinstance(value, float):
+        number = Decimal(repr(float(value)))
+    elif not isinstance(value, bool) and hasattr(value, "item"):  # a number of numpy
+        return _parse_quantity(unit, value.item())
     if number is None or not number.is_finite() or not 0 <= number < 10**30:
         raise AimlBillingPricingError(
             f"{shorten(value)} is not a quantity of {shorten(unit)}: write a number from 0 up, as int, Decimal or text."

@@ -24,9 +24,21 @@ class EstimateCostOperator(BaseOperator):
     read. Only the entry of this one model is requested.
 
     :param model: id of the model in the vendor's catalogue, or an alias; templated.
-    :param work: how much of each unit the whole job uses, in the catalogue's own words:
-        ``{"input token": 2_000_000, "output token": 500_000}``, ``{"second": 8}``. Every rate of the model must be
-        named, with 0 for what the job does not use. Templated.
+    Describe the job in one of two ways. For tokens, by ``requests``, ``input_tokens`` and ``max_output_tokens``::
+
+        EstimateCostOperator(task_id="price", model="…", requests=1200, input_tokens=900, max_output_tokens=400)
+
+    For everything else, by ``work``.
+
+    :param requests: how many requests the job makes; templated.
+    :param input_tokens: input tokens of one request; templated.
+    :param max_output_tokens: most output tokens of one request, as the job allows them; templated. Nothing else of the
+        model counts as used, and no input token as cached.
+    :param work: how much of each unit the whole job uses: ``{"input token": 2_000_000, "output token": 500_000}``,
+        ``{"second": 8}``. Every rate of the model must be named, with 0 for what the job does not use. Templated.
+    :param others_unused: the job uses nothing of the rates that ``work`` does not name.
+    :param parts: into how many equal parts the job is split, such as mapped tasks. The XCom ``part`` is then the price
+        of one of them, as text for a ``threshold``, rounded up to the next credit; templated.
     :param variant: the parameters that the rate depends on, such as ``{"resolution": "1080p"}``; templated.
     :param margin: a safety margin to add, such as ``"20%"``; templated.
     :param model_type: the endpoint type, such as ``openai/chat-completions``, if the model has several; templated.
@@ -36,7 +48,10 @@ class EstimateCostOperator(BaseOperator):
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_pricing`.
     """
 
-    template_fields: Sequence[str] = ("model", "work", "variant", "margin", "model_type", "aimlbilling_conn_id")
+    template_fields: Sequence[str] = (
+        *("model", "work", "requests", "input_tokens", "max_output_tokens", "parts"),
+        *("variant", "margin", "model_type", "aimlbilling_conn_id"),
+    )
     template_fields_renderers = {"work": "json", "variant": "json"}  # noqa: RUF012 - as in Airflow's operators
     ui_color = "#d8f3dc"
     operator_extra_links = (BillingPageLink(),)
@@ -45,7 +60,12 @@ class EstimateCostOperator(BaseOperator):
         self,
         *,
         model: str,
-        work: Mapping[str, object],
+        work: Mapping[str, object] | None = None,
+        requests: object = None,
+        input_tokens: object = None,
+        max_output_tokens: object = None,
+        others_unused: bool = False,
+        parts: object = None,
         variant: Mapping[str, object] | None = None,
         margin: str = "0%",
         model_type: str | None = None,
@@ -55,6 +75,11 @@ class EstimateCostOperator(BaseOperator):
         super().__init__(**kwargs)
         self.model = model
         self.work = work
+        self.requests = requests
+        self.input_tokens = input_tokens
+        self.max_output_tokens = max_output_tokens
+        self.others_unused = others_unused
+        self.parts = parts
         self.variant = variant
         self.margin = margin
         self.model_type = model_type
@@ -62,11 +87,32 @@ class EstimateCostOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Read the model's rates and price the job."""
+        from airflow_provider_aimlbilling.exceptions import AimlBillingPricingError
+        from airflow_provider_aimlbilling.money.pricing import whole_number
+
+        tokens = {
+            "requests": self.requests,
+            "input_tokens": self.input_tokens,
+            "max_output_tokens": self.max_output_tokens,
+        }
+        by_tokens = any(value is not None for value in tokens.values())
+        if by_tokens == (self.work is not None):
+            raise AimlBillingPricingError(
+                "Describe the job either by work, or by requests, input_tokens and max_output_tokens."
+            )
+        parts = None if self.parts is None else whole_number("parts", self.parts, least=1)
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         pricing = AimlBillingHook(self.aimlbilling_conn_id).get_pricing(self.model, model_type=self.model_type)
-        estimate = pricing.estimate(self.work, self.variant, self.margin)
+        work, others_unused = self.work or {}, self.others_unused
+        if by_tokens:
+            requests, received, answered = (whole_number(name, value) for name, value in tokens.items())
+            work = {"input token": requests * received, "output token": requests * answered}
+            others_unused = True
+        estimate = pricing.estimate(work, self.variant, self.margin, others_unused=others_unused)
         self.log.info("The job will cost %s at the rates of %s.", estimate.amount, estimate.model)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="estimate", value=estimate.to_dict())
+            if parts is not None:
+                context["ti"].xcom_push(key="part", value=estimate.part(parts).text)
         return estimate.threshold

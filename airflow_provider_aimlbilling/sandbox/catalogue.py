@@ -8,6 +8,32 @@ from typing import Any
 
 Catalogue = Sequence[Mapping[str, Any]]
 
+
+def _token(origin: str, price: str) -> dict[str, Any]:
+    """Return a rate in the shape of the live catalogue, which the vendor's OpenAPI document does not show."""
+    usual = {"type": "charge", "name": "token", "content": "text", "measure": "output"}
+    return {
+        **usual,
+        "origin": origin,
+        "phase": "inference",
+        "author": "user",
+        "price": Decimal(price),
+        "per": 1_000_000,
+    }
+
+
+_GPT = {
+    "id": "sandbox/gpt",
+    "aliases": ["gpt"],
+    "info": {"name": "Sandbox GPT", "developer": "Sandbox"},
+    "tags": [],
+    "pricing": {
+        "kind": "fixed",
+        "currency": "USD",
+        "units": [_token("provided", "2.5"), _token("generated", "10"), _token("cached", "0.25")],
+    },
+}
+
 CATALOGUE: Catalogue = [
     {
         "id": "sandbox/chat",
@@ -50,6 +76,21 @@ CATALOGUE: Catalogue = [
                 {"when": {"resolution": "720p"}, "price": Decimal("0.39"), "unit": "second", "per": 1},
                 {"when": {"resolution": "1080p"}, "price": Decimal("0.65"), "unit": "second", "per": 1},
             ],
+        },
+    },
+    # One model under two endpoint types, as is common in the live catalogue.
+    {**_GPT, "type": "openai/chat-completions"},
+    {**_GPT, "type": "openai/responses"},
+    {
+        "id": "sandbox/image",
+        "aliases": [],
+        "type": "internal/image-generations",
+        "info": {"name": "Sandbox Image", "developer": "Sandbox"},
+        "tags": [],
+        "pricing": {
+            "kind": "fixed",
+            "currency": "USD",
+            "units": [{"name": "image", "measure": "output", "price": Decimal("7.8e-03"), "per": 1}],
         },
     },
     {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -55,3 +57,37 @@ def test_a_job_without_a_price_fails_and_lists_what_is_known(run_dag: Any, sandb
     )
     assert run.state() == "failed"
     assert "'second' at 0.65 USD for 1 when {'resolution': '1080p'}" in run.log
+
+
+IMPORT = "from airflow_provider_aimlbilling.operators.pricing import EstimateCostOperator\n"
+
+
+@pytest.mark.parametrize("model", ["sandbox/chat", "sandbox/gpt", "GPT"])
+def test_a_job_can_be_described_by_requests_and_tokens(run_dag: Any, sandbox: Sandbox, model: str) -> None:
+    """In both shapes of the catalogue, under two endpoint types, and in any case."""
+    run = run_dag(
+        f"{IMPORT}EstimateCostOperator(task_id='gate', model={model!r}, requests='{{{{ 1000 + 200 }}}}', "
+        "input_tokens=900, max_output_tokens=400, parts=20)"
+    )
+    assert run.state() == "success"
+    assert run.xcom() == "15000000 credits"  # 1,080,000 x 2.5 + 480,000 x 10 USD per million
+    assert run.xcom(key="part") == "750000 credits"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("work={'input': 1}, requests=1, input_tokens=1, max_output_tokens=1", "either by work, or by requests"),
+        ("", "either by work, or by requests"),
+        ("requests=10, input_tokens=1", "is not a quantity of 'max_output_tokens'"),
+        ("requests='{{ none }}', input_tokens=1, max_output_tokens=1", "is not a quantity of 'requests'"),
+        ("requests=1.5, input_tokens=1, max_output_tokens=1", "is not a whole number of requests"),
+        ("requests=1, input_tokens=1, max_output_tokens=1, parts=0", "is not a whole number of parts"),
+    ],
+)
+def test_a_description_that_is_incomplete_is_refused(
+    run_dag: Any, sandbox: Sandbox, arguments: str, message: str
+) -> None:
+    run = run_dag(f"{IMPORT}EstimateCostOperator(task_id='gate', model='sandbox/chat', {arguments})")
+    assert run.state() == "failed"
+    assert message in run.log
