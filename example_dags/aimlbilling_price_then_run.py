@@ -33,8 +33,10 @@ with DAG(
     price = EstimateCostOperator(
         task_id="price",
         model="{{ params.model }}",
-        # Each document takes 2,000 input tokens and at most 500 output tokens.
-        work={"input token": "{{ params.documents * 2000 }}", "output token": "{{ params.documents * 500 }}"},
+        # One request for each document.
+        requests="{{ params.documents }}",
+        input_tokens=2000,
+        max_output_tokens=500,
         margin="20%",
     )
 
