@@ -149,11 +149,14 @@ def test_out_of_credits_takes_one_request_on_v2(monkeypatch: pytest.MonkeyPatch,
     assert len(sandbox.requests) == 1
 
 
-@pytest.mark.parametrize("settings", [None, {}, {"is_enabled": "yes"}, {"is_enabled": True}])
-def test_the_balance_does_not_depend_on_the_auto_top_up_settings(settings: Any) -> None:
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [(None, None), ({}, None), ({"is_enabled": "yes"}, None), ({"is_enabled": True}, "enabled")],
+)
+def test_the_balance_does_not_depend_on_the_auto_top_up_settings(settings: Any, status: str | None) -> None:
     body = {"current_balance": 1, "currency": "USD", "autotopup_settings": settings}
     found = read_balance_v2_detail(json.dumps(body).encode())
-    assert (found.balance, found.auto_debit_status) == (2_000_000, None)
+    assert (found.balance, found.auto_debit_status) == (2_000_000, status)
 
 
 @pytest.mark.parametrize(("status", "requests"), [(400, 2), (405, 2), (410, 2), (302, 2), (500, 2), (429, 1)])

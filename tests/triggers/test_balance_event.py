@@ -44,7 +44,7 @@ INVALID: dict[str, tuple[dict[str, Any], type[ValueError], str]] = {
     "none": ({"threshold": None}, AimlBillingThresholdError, "threshold is required"),
     "zero": ({"threshold": 0}, AimlBillingThresholdError, "Use one above 0"),
     "too much": ({"threshold": 2**53 + 1}, AimlBillingThresholdError, "is between"),
-    "too fine": ({"threshold": Decimal("1E-25")}, AimlBillingThresholdError, "^threshold: '0.0000.* is not an amount"),
+    "too fine": ({"threshold": Decimal("1E-35")}, AimlBillingThresholdError, "^threshold: '0.0000.* is not an amount"),
     "a template": (
         {"threshold": "{{ var.value.x }}"},
         AimlBillingThresholdError,
