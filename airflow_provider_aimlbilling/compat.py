@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.retry_policy import RetryPolicy as RetryPolicy
     from airflow.sdk.exceptions import AirflowException as AirflowException
     from airflow.sdk.exceptions import AirflowNotFoundException as AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowRescheduleException as AirflowRescheduleException
     from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
     from airflow.sdk.exceptions import AirflowSkipException as AirflowSkipException
+    from airflow.sdk.exceptions import DownstreamTasksSkipped as DownstreamTasksSkipped
     from airflow.sdk.execution_time.xcom import XCom as XCom
     from airflow.sdk.observability.stats import Stats as Stats
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent as TriggerEvent
 
     AIRFLOW_3: bool
+    AIRFLOW_3_2: bool
     AIRFLOW_3_3: bool
 
 
@@ -68,6 +71,7 @@ _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")
 _MODULES: dict[str, tuple[str, ...]] = {
     "AirflowException": _EXCEPTIONS,
     "AirflowNotFoundException": _EXCEPTIONS,
+    "AirflowRescheduleException": _EXCEPTIONS,
     "AirflowSensorTimeout": _EXCEPTIONS,
     "AirflowSkipException": _EXCEPTIONS,
     "BaseEventTrigger": ("airflow.triggers.base",),
@@ -78,6 +82,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "BaseTrigger": ("airflow.triggers.base",),
     "Connection": ("airflow.sdk", "airflow.models.connection"),
     "Context": ("airflow.sdk", "airflow.utils.context"),
+    "DownstreamTasksSkipped": _EXCEPTIONS,
     "PokeReturnValue": ("airflow.sdk", "airflow.sensors.base"),
     "RetryDecision": ("airflow.sdk.definitions.retry_policy",),
     "RetryPolicy": ("airflow.sdk.definitions.retry_policy",),
@@ -95,8 +100,8 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),
     "get_current_context": ("airflow.sdk", "airflow.operators.python"),
 }
-_SINCE = {"RetryDecision": "3.3", "RetryPolicy": "3.3"}
-_VERSIONS = {"AIRFLOW_3": (3, 0), "AIRFLOW_3_3": (3, 3)}
+_SINCE = {"DownstreamTasksSkipped": "3.0", "RetryDecision": "3.3", "RetryPolicy": "3.3"}
+_VERSIONS = {"AIRFLOW_3": (3, 0), "AIRFLOW_3_2": (3, 2), "AIRFLOW_3_3": (3, 3)}
 
 
 def __getattr__(name: str) -> Any:

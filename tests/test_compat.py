@@ -22,9 +22,10 @@ VERSION = tuple(int(part) for part in AIRFLOW.split(".")[:2])
 BASE = "from airflow.sdk import DAG" if AIRFLOW_3 else "from airflow import DAG"
 
 # The version in which Airflow introduced a name. All other names exist in every supported version.
-SINCE = {"RetryDecision": (3, 3), "RetryPolicy": (3, 3)}
+SINCE = {"DownstreamTasksSkipped": (3, 0), "RetryDecision": (3, 3), "RetryPolicy": (3, 3)}
 NAMES = {
-    *("AirflowException", "AirflowNotFoundException", "AirflowSensorTimeout", "AirflowSkipException"),
+    *("AirflowException", "AirflowNotFoundException", "AirflowRescheduleException"),
+    *("AirflowSensorTimeout", "AirflowSkipException", "DownstreamTasksSkipped"),
     *("BaseEventTrigger", "BaseHook", "BaseOperator", "BaseOperatorLink", "BaseSensorOperator", "BaseTrigger"),
     *("Connection", "Context", "PokeReturnValue", "RetryDecision", "RetryPolicy", "SkipMixin", "StartTriggerArgs"),
     *("Stats", "TaskInstanceKey", "TaskSuccessEvent", "TriggerEvent", "XCom", "conf", "get_current_context"),
@@ -61,6 +62,7 @@ def test_the_names_are_those_of_the_task_sdk() -> None:
 
 def test_the_version_flags_match_the_installed_airflow() -> None:
     assert compat.AIRFLOW_3 is (VERSION >= (3, 0))
+    assert compat.AIRFLOW_3_2 is (VERSION >= (3, 2))
     assert compat.AIRFLOW_3_3 is (VERSION >= (3, 3))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator, SkipMixin, is_mapped
+from airflow_provider_aimlbilling.compat import NOTSET, AirflowException, BaseOperator, SkipMixin, is_mapped
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
@@ -103,7 +103,40 @@ class BalanceCheckOperator(_GateOperator):
         return verdict.balance.to_dict() if verdict.balance else None
 
 
-class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
+class _SkippingGateOperator(_GateOperator, SkipMixin):
+    """What the two gates share that skip other tasks: they accept only DAGs in which their skips hold."""
+
+    inherits_from_skipmixin = True
+    ignore_downstream_trigger_rules = False
+
+    @classmethod
+    def partial(cls, **_: Any) -> NoReturn:
+        """
+        Refuse to be mapped.
+
+        :raises AirflowException: always.
+        """
+        raise AirflowException(
+            f"{cls.__name__} cannot be mapped: Airflow does not apply the skips of a mapped task to the tasks behind "
+            "it. Put the gate and its job into a mapped task group, or check in the job itself with require_balance."
+        )
+
+    def resolve_template_files(self) -> None:
+        """
+        Check that skips hold. Airflow calls this for each task of a DAG that it has parsed completely.
+
+        :raises AirflowException: this DAG has a task behind the gate that Airflow would run although the gate said no.
+        """
+        super().resolve_template_files()
+        self._check_that_skips_hold()
+
+    def _check_that_skips_hold(self) -> None:
+        from airflow_provider_aimlbilling.operators.skipping import check_that_skips_hold
+
+        check_that_skips_hold(self, direct_only=not self.ignore_downstream_trigger_rules)
+
+
+class BalanceShortCircuitOperator(_SkippingGateOperator):
     """
     Skip the tasks downstream unless the balance reaches a threshold.
 
@@ -114,11 +147,11 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules. With ``False``,
         only the tasks directly downstream are skipped, and the trigger rules of the tasks after them apply.
+    :raises AirflowException: it is mapped, or Airflow would not apply its skips in this DAG. Raised when Airflow parses
+        the DAG.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
-
-    inherits_from_skipmixin = True
 
     def __init__(self, *, ignore_downstream_trigger_rules: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -126,24 +159,18 @@ class BalanceShortCircuitOperator(_GateOperator, SkipMixin):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Read the balance, decide, and skip or continue."""
-        from airflow_provider_aimlbilling.compat import AIRFLOW_3
+        from airflow_provider_aimlbilling.operators.skipping import skip, skippable, wait_for_expansion
 
+        self._check_that_skips_hold()
+        wait_for_expansion(self, context)
         verdict = self._decide(context)
         if verdict.clears:
             return verdict.balance.to_dict() if verdict.balance else None
-        task, ti = context["task"], context["ti"]
-        relatives = task.get_flat_relatives if self.ignore_downstream_trigger_rules else task.get_direct_relatives
-        # Teardowns clean up after setups even if the work between them was skipped.
-        to_skip = [node for node in relatives(upstream=False) if not node.is_teardown]
-        arguments: dict[str, Any] = {"ti": ti}
-        if not AIRFLOW_3:
-            dag_run: Any = context["dag_run"]
-            arguments = {"dag_run": dag_run, "execution_date": dag_run.execution_date, "map_index": ti.map_index}
-        self.skip(tasks=to_skip, **arguments)
+        skip(self, skippable(self, direct_only=not self.ignore_downstream_trigger_rules), context)
         return None
 
 
-class BalanceBranchOperator(_GateOperator, SkipMixin):
+class BalanceBranchOperator(_SkippingGateOperator):
     """
     Follow one branch if the balance reaches a threshold, and another if it does not.
 
@@ -157,11 +184,10 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :raises AirflowException: one of the ids is neither a task nor a task group. Both lists are checked on every run.
+        When Airflow parses the DAG: it is mapped, or Airflow would not apply its skips in this DAG.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
-
-    inherits_from_skipmixin = True
 
     def __init__(
         self,
@@ -176,15 +202,19 @@ class BalanceBranchOperator(_GateOperator, SkipMixin):
 
     def execute(self, context: Context) -> None:
         """Read the balance, decide, and branch."""
+        from airflow_provider_aimlbilling.operators.skipping import not_on_path, skip, wait_for_expansion
+
+        self._check_that_skips_hold()
+        wait_for_expansion(self, context)
         # Both lists are checked on every run, so that a misspelt one is not found only when the money is gone.
         if_sufficient = self._root_task_ids(self.follow_task_ids_if_sufficient)
         if_insufficient = self._root_task_ids(self.follow_task_ids_if_insufficient)
-        self.skip_all_except(context["ti"], if_sufficient if self._decide(context).clears else if_insufficient)
+        follow = if_sufficient if self._decide(context).clears else if_insufficient
+        self.log.info("Following %s.", ", ".join(follow) or "no branch")
+        skip(self, not_on_path(self, follow), context)
 
     def _root_task_ids(self, names: str | Sequence[str]) -> list[str]:
         """Return the task ids, with the first tasks of a task group in place of the group, as Airflow's branches do."""
-        from airflow_provider_aimlbilling.compat import AirflowException
-
         dag: Any = self.dag
         found: list[str] = []
         for name in [names] if isinstance(names, str) else names:
