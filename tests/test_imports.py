@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "operators": {"exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks"},
     "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks"},
     "retry_policy": {"exceptions", "compat", "money", "client"},
+    "prices": {"exceptions", "money", "client"},
     "sandbox": {"exceptions", "money"},
 }
 

@@ -58,13 +58,18 @@ class ApiResponse:
 
 
 class _BearerAuth(NotCopyable, AuthBase):
-    """Sets the key on each request. Being an auth object, it also keeps ``requests`` from reading a ``.netrc``."""
+    """
+    Sets the key, if there is one, on each request.
 
-    def __init__(self, key: str) -> None:
+    Being an auth object, it also keeps ``requests`` from reading a ``.netrc``.
+    """
+
+    def __init__(self, key: str | None) -> None:
         self._key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
 

@@ -22,7 +22,7 @@ def read_key_limit(api: Api) -> KeyLimit | None:
     :raises AimlBillingError: or another subclass, see :meth:`Api.get`.
     """
     key = read_api_key(api.get("/v1/key"))
-    if key.prefix != api.settings.key[:8]:
+    if key.prefix != (api.settings.key or "")[:8]:
         raise AimlBillingUnavailable(
             "GET /v1/key described another key of the account, because that one was used last. What this key may "
             "still spend is unknown; if this persists, do not use respect_key_limit."

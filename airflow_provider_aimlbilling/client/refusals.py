@@ -142,7 +142,7 @@ def _words(answer: Mapping[str, Any]) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _quote(answer: Mapping[str, Any], key: str) -> str:
+def _quote(answer: Mapping[str, Any], key: str | None) -> str:
     """Return the vendor's message and request id, in parentheses and without the key."""
     message, request_id = (
         text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
@@ -152,8 +152,10 @@ def _quote(answer: Mapping[str, Any], key: str) -> str:
     return f" ({'; '.join(quoted)})" if quoted else ""
 
 
-def _without_key(text: str, key: str) -> str:
+def _without_key(text: str, key: str | None) -> str:
     """Hide every part of the key of four or more characters."""
+    if not key:
+        return text
     hidden = [False] * len(text)
     run = min(4, len(key))
     for start in range(len(text) - run + 1):

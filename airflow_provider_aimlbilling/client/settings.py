@@ -52,7 +52,7 @@ class Settings(NotCopyable):
     """
     The settings of a client. They are validated on creation.
 
-    :param key: the API key.
+    :param key: the API key; ``None`` for none, which only the catalogue accepts.
     :param base_url: scheme, host and port; empty for the vendor's. ``https://`` is added if there is no scheme; plain
         ``http://`` is accepted for loopback addresses only.
     :param timeout: seconds that one request may take, from the name lookup to the last byte; above 0, up to 3600.
@@ -61,7 +61,7 @@ class Settings(NotCopyable):
     :raises AimlBillingConnectionError: naming the field that is invalid and how to fix it.
     """
 
-    key: str = field(repr=False)
+    key: str | None = field(repr=False)
     base_url: str = ""
     timeout: float = DEFAULT_TIMEOUT
     api_version: str = "v1"
@@ -126,7 +126,8 @@ class Settings(NotCopyable):
         return (_ROUTES["v2"][0] if self.base_url == _ROUTES["v1"][0] else self.base_url) + path
 
     def _check_key(self) -> None:
-        key = self.key
+        if (key := self.key) is None:
+            return
         if not isinstance(key, str) or not key:
             raise connection_error(self.conn_id, "it has no API key")
         if not key.isascii() or not key.isprintable() or " " in key:
