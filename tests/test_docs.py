@@ -90,6 +90,8 @@ def test_bash_snippets_use_commands_that_exist(monkeypatch: pytest.MonkeyPatch, 
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif line.startswith("python -m airflow_provider_aimlbilling.sandbox"):
             assert line.endswith('--balance "2.50 USD"'), "the tests of the sandbox run this command"
+        elif line.startswith("python -m airflow_provider_aimlbilling.prices"):
+            assert line.endswith(" MODEL"), "tests/test_prices.py runs this command"
         elif line.startswith("airflow "):
             from airflow.cli import cli_parser
 

@@ -131,7 +131,7 @@ class _SkippingGateOperator(_GateOperator, SkipMixin):
         self._check_that_skips_hold()
 
     def _check_that_skips_hold(self) -> None:
-        from airflow_provider_aimlbilling.operators.skipping import check_that_skips_hold
+        from airflow_provider_aimlbilling.skipping import check_that_skips_hold
 
         check_that_skips_hold(self, direct_only=not self.ignore_downstream_trigger_rules)
 
@@ -159,7 +159,7 @@ class BalanceShortCircuitOperator(_SkippingGateOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Read the balance, decide, and skip or continue."""
-        from airflow_provider_aimlbilling.operators.skipping import skip, skippable, wait_for_expansion
+        from airflow_provider_aimlbilling.skipping import skip, skippable, wait_for_expansion
 
         self._check_that_skips_hold()
         wait_for_expansion(self, context)
@@ -202,7 +202,7 @@ class BalanceBranchOperator(_SkippingGateOperator):
 
     def execute(self, context: Context) -> None:
         """Read the balance, decide, and branch."""
-        from airflow_provider_aimlbilling.operators.skipping import not_on_path, skip, wait_for_expansion
+        from airflow_provider_aimlbilling.skipping import not_on_path, skip, wait_for_expansion
 
         self._check_that_skips_hold()
         wait_for_expansion(self, context)
