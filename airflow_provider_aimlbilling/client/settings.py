@@ -234,8 +234,10 @@ def _normalized_url(host: str, port: int | None, conn_id: str) -> str:
                 conn_id, "it has a port but no host; put the base URL into its host, or clear the port"
             )
         return ""
+    scheme, separator, rest = url.rpartition("://")
+    url = f"{scheme if separator else 'https'}://{_with_brackets(rest)}"
     try:
-        parts = urlsplit(url if "://" in url else f"https://{url}")
+        parts = urlsplit(url)
         name, port = parts.hostname or "", parts.port or port
     except ValueError:
         raise connection_error(conn_id, f"its host is not a URL; {_HOST_EXAMPLE}") from None
@@ -260,6 +262,14 @@ def _normalized_url(host: str, port: int | None, conn_id: str) -> str:
     if ":" in name:
         name = f"[{name}]"
     return f"{parts.scheme}://{name}:{port}" if port else f"{parts.scheme}://{name}"
+
+
+def _with_brackets(host: str) -> str:
+    """Return a bare IPv6 address in brackets. Airflow drops them when it reads a connection from a URI."""
+    try:
+        return f"[{host.replace('%', '%25')}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host
 
 
 def shown_value(value: object) -> str:

@@ -19,6 +19,7 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingConnectionError
         ({"api_version": "v2"}, "https://api.aimlapi.com/v2/billing"),
         ({"base_url": "gateway.example.com:8443/"}, "https://gateway.example.com:8443/v1/billing/balance"),
         ({"base_url": "http://[::1]:8080"}, "http://[::1]:8080/v1/billing/balance"),
+        ({"base_url": "::1"}, "https://[::1]/v1/billing/balance"),
     ],
 )
 def test_the_url_of_the_balance_follows_from_base_url_and_version(fields: dict[str, str], url: str) -> None:

@@ -39,6 +39,28 @@ def other_host() -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize(
+    ("connection", "url"),
+    [
+        ("aimlbilling://:{key}@[::1]:8080", "https://[::1]:8080"),
+        ("aimlbilling://:{key}@[2001:db8::1]", "https://[2001:db8::1]"),
+        ("aimlbilling://http://:{key}@[::1]:8080", "http://[::1]:8080"),
+        ("aimlbilling://:{key}@http%3A%2F%2F%5B%3A%3A1%5D:8080", "http://[::1]:8080"),
+        ({"host": "::1", "port": 8080}, "https://[::1]:8080"),
+        ({"host": "http://::1", "port": 8080}, "http://[::1]:8080"),
+        ({"host": "fe80::1%eth0"}, "https://[fe80::1%25eth0]"),
+    ],
+)
+def test_an_ipv6_host_is_read_in_every_form(
+    monkeypatch: pytest.MonkeyPatch, connection: str | dict[str, Any], url: str
+) -> None:
+    """Airflow drops the brackets when it reads a URI."""
+    if isinstance(connection, dict):
+        connection = json.dumps({"conn_type": "aimlbilling", "password": KEY} | connection)
+    monkeypatch.setenv(ENV, connection.replace("{key}", KEY))
+    assert AimlBillingHook().client.settings.base_url == url
+
+
+@pytest.mark.parametrize(
     ("fields", "url", "timeout"),
     [
         ({}, "https://billing.aimlapi.com/v1/billing/balance", 10),
