@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation
+from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 
@@ -124,12 +125,30 @@ class Amount:
         return Amount(int(Decimal(self.credits).to_integral_value(ROUND_CEILING)))
 
     @property
+    def usd_text(self) -> str:
+        """The amount in US dollars for people, exact: ``1,234.50 USD``."""
+        return f"{format_usd(self.usd, ',')} USD"
+
+    @property
     def text(self) -> str:
         """The amount as text that :meth:`parse` reads back unchanged, fractions of a credit included."""
         return f"{Decimal(self.credits):f} credits"
 
     def __str__(self) -> str:
-        return f"{self.credits:,} credits ({format_usd(self.usd, ',')} USD)"
+        return f"{self.credits:,} credits ({self.usd_text})"
+
+
+def in_both_units(name: str, amount: Amount | None) -> dict[str, Any]:
+    """
+    Return an amount for JSON, as ``<name>_credits`` and ``<name>_usd``.
+
+    :param name: what the amount is.
+    :param amount: the amount; ``None`` if it is unknown.
+    """
+    return {
+        f"{name}_credits": None if amount is None else json_number(amount.credits),
+        f"{name}_usd": None if amount is None else format_usd(amount.usd),
+    }
 
 
 def _simplest(number: Decimal) -> Number:

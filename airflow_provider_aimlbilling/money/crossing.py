@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingThresholdError,
     InsufficientBalanceError,
 )
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount, json_number
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, in_both_units
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
 
@@ -85,27 +86,46 @@ class Crossing:
         far_enough = Gate(self.arms_at).decide(reading).clears is falling
         return armed is not False or far_enough, False
 
-    def event(self, reading: Balance | InsufficientBalanceError) -> dict[str, Any]:
-        """Return the event of a crossing as a plain JSON dictionary."""
-        balance = reading if isinstance(reading, Balance) else None
-        return {
-            "crossing": self.direction,
-            "threshold_credits": json_number(self.threshold.credits),
-            "hysteresis_credits": json_number(self.hysteresis.credits),
-            "balance": balance.to_dict() if balance else None,
-            "reason": self._reason(reading),
-        }
-
-    def _reason(self, reading: Balance | InsufficientBalanceError) -> str:
-        verdict = Gate(self.threshold).decide(reading)
-        crossed = "fell below" if self.direction == "below" else "recovered to"
-        if verdict.balance is None:
-            return f"The balance {crossed} {self.threshold}: {verdict.reason}"
-        short = f", short by {verdict.shortfall}" if verdict.shortfall else ""
-        return f"The balance {crossed} {self.threshold}: the account holds {verdict.balance.amount}{short}."
-
     def __str__(self) -> str:
-        return f"{self.direction} {self.threshold}"
+        return f"{self.direction} {self.threshold.usd_text}"
+
+
+def parse_crossings(direction: str, thresholds: object, hysteresis: object) -> tuple[Crossing, ...]:
+    """
+    Create the rules from the arguments in a DAG file, the one that is crossed last first.
+
+    :param direction: ``"below"`` or ``"above"``.
+    :param thresholds: as :meth:`Crossing.parse` reads it, or a list of several.
+    :param hysteresis: as :meth:`Crossing.parse` reads it; the same for all.
+    :raises AimlBillingThresholdError: as in :meth:`Crossing.parse`; the list is empty, or has an amount twice.
+    :raises ValueError: as in :meth:`Crossing.parse`.
+    """
+    levels = thresholds if isinstance(thresholds, list | tuple) else [thresholds]
+    rules = [Crossing.parse(direction, level, hysteresis) for level in levels]
+    if not rules or len({rule.threshold for rule in rules}) < len(rules):
+        raise AimlBillingThresholdError("The list of thresholds is empty, or has the same amount twice.")
+    return tuple(sorted(rules, key=lambda rule: rule.threshold, reverse=direction == "above"))
+
+
+def crossing_event(crossed: Sequence[Crossing], reading: Balance | InsufficientBalanceError) -> dict[str, Any]:
+    """
+    Return the event for one reading as a plain JSON dictionary.
+
+    :param crossed: the rules that the reading crosses, in the order of :func:`parse_crossings`.
+    :param reading: what a poll returned.
+    """
+    last = crossed[0]
+    verb = "fell below" if last.direction == "below" else "recovered to"
+    others = f" (and {', '.join(rule.threshold.usd_text for rule in crossed[1:])})" if crossed[1:] else ""
+    now = f"{reading.amount.usd_text} left" if isinstance(reading, Balance) else str(reading).removesuffix(".")
+    return {
+        "crossing": last.direction,
+        **in_both_units("threshold", last.threshold),
+        **in_both_units("hysteresis", last.hysteresis),
+        "passed": [in_both_units("threshold", rule.threshold) for rule in crossed],
+        "balance": reading.to_dict() if isinstance(reading, Balance) else None,
+        "reason": f"Balance {verb} {last.threshold.usd_text}{others}: {now}.",
+    }
 
 
 def _parse_amount(name: str, value: object) -> Amount:

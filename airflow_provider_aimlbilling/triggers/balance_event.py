@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aimlbilling.compat import BaseEventTrigger, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
-from airflow_provider_aimlbilling.money.crossing import Crossing
+from airflow_provider_aimlbilling.money.crossing import Crossing, crossing_event, parse_crossings
 from airflow_provider_aimlbilling.waiting.log_limit import StateLog
 from airflow_provider_aimlbilling.waiting.shared_poll import POLL_CLOSED, poll_key, subscribe
-from airflow_provider_aimlbilling.waiting.watcher_state import WatcherState
+from airflow_provider_aimlbilling.waiting.watcher_state import WatcherLevel, WatcherState
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.waiting.poll import Reading
@@ -28,22 +28,27 @@ class BalanceEventTrigger(BaseEventTrigger):
     """
     Fire once for each crossing of a threshold, for an ``AssetWatcher``.
 
-    The very first reading only shows where the balance is. After that, ``"below"`` fires when the balance falls below
-    the threshold, and again only after it has been at ``threshold + hysteresis`` or more; ``"above"`` fires when it
-    reaches the threshold, and again only after it has been below ``threshold - hysteresis``.
+    The very first reading only shows where the balance is, unless ``fire_at_start`` is set. After that, ``"below"``
+    fires when the balance falls below the threshold, and again only after it has been at ``threshold + hysteresis`` or
+    more; ``"above"`` fires when it reaches the threshold, and again only after it has been below ``threshold -
+    hysteresis``. With several thresholds, each of them does so, but one reading fires one event.
 
-    The event is a dictionary with ``crossing``, ``threshold_credits``, ``hysteresis_credits``, ``balance`` (as
-    :meth:`Balance.to_dict` returns it; ``None`` if the API only said that the account is out of credits) and
-    ``reason``.
+    The event is a dictionary with ``crossing``, the threshold (``threshold_credits``, ``threshold_usd``), the
+    hysteresis (``hysteresis_credits``, ``hysteresis_usd``), ``passed`` (a list of all thresholds that this reading
+    crossed; ``threshold_…`` is the one crossed last), ``balance`` (as :meth:`Balance.to_dict` returns it; ``None`` if
+    the API only said that the account is out of credits), ``aimlbilling_conn_id`` and ``reason``.
 
     On Airflow 3.3 and later the watcher keeps its state across restarts, in the asset state store. It shares its poll
     with the gates of the same connection and interval.
 
-    :param threshold: as :meth:`Amount.parse` reads it, above 0. Not a template, because watchers do not render any.
+    :param threshold: as :meth:`Amount.parse` reads it, above 0, or a list of several. Not a template, because watchers
+        do not render any.
     :param crossing: ``"below"`` or ``"above"``.
     :param hysteresis: an amount, as :meth:`Amount.parse` reads it.
     :param aimlbilling_conn_id: id of the Airflow connection. The key itself is never part of a trigger.
     :param poke_interval: seconds between two polls.
+    :param fire_at_start: also fire if the balance is already past a threshold at the very first reading. Before Airflow
+        3.3 no state is kept, so that every start of the triggerer counts as the first.
     :raises AimlBillingThresholdError: the threshold or hysteresis is not an amount, or they do not fit together.
     :raises ValueError: the crossing, the connection id or the interval is invalid.
     """
@@ -55,11 +60,12 @@ class BalanceEventTrigger(BaseEventTrigger):
         hysteresis: object = 0,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         poke_interval: float = 60.0,
+        fire_at_start: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # These errors must appear when the DAG is parsed, never in the triggerer: there any error other than TypeError
         # ends the whole triggerer. So what serialize() returns must stay readable in later versions.
-        self.rule = Crossing.parse(crossing, threshold, hysteresis)
+        self.rules = parse_crossings(crossing, threshold, hysteresis)
         if not isinstance(aimlbilling_conn_id, str) or not aimlbilling_conn_id or "{" in aimlbilling_conn_id:
             raise ValueError(
                 f"aimlbilling_conn_id is the id of a connection, not a template, and not {aimlbilling_conn_id!r}."
@@ -69,18 +75,22 @@ class BalanceEventTrigger(BaseEventTrigger):
             raise ValueError(f"poke_interval is a number, at least {MIN_POKE_INTERVAL} seconds, not {poke_interval!r}.")
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.poke_interval = float(poke_interval)
+        self.fire_at_start = fire_at_start
         self._errors = StateLog()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores to recreate this trigger and to recognize it. It contains no secret."""
+        thresholds = [rule.threshold.text for rule in self.rules]
         return (
             "airflow_provider_aimlbilling.triggers.balance_event.BalanceEventTrigger",
             {
-                "threshold": self.rule.threshold.text,
-                "crossing": self.rule.direction,
-                "hysteresis": self.rule.hysteresis.text,
+                "threshold": thresholds if len(thresholds) > 1 else thresholds[0],
+                "crossing": self.rules[0].direction,
+                "hysteresis": self.rules[0].hysteresis.text,
                 "aimlbilling_conn_id": self.aimlbilling_conn_id,
                 "poke_interval": self.poke_interval,
+                # Only if it is set, so that an older triggerer can create a newer trigger.
+                **({"fire_at_start": True} if self.fire_at_start else {}),
             },
         )
 
@@ -100,36 +110,32 @@ class BalanceEventTrigger(BaseEventTrigger):
         key = poll_key(self.aimlbilling_conn_id, self.poke_interval)
         try:
             with subscribe(key, self._open_poll, on_reading):
-                state = WatcherState(getattr(self, "asset_state_store", None), self._state_key(), self.log)
-                armed: bool | None = None
-                rearmed = False  # whether this run's readings would have armed a disarmed watcher
-                has_fired = False
+                levels = [self._level(rule) for rule in self.rules]
                 while (reading := await readings.get()) is not POLL_CLOSED:
                     self._log_error_change(reading)
-                    saved = await state.load()
-                    before = armed if saved is None or has_fired else saved or rearmed
-                    armed, crossed = self.rule.evaluate(before, reading)
-                    rearmed = bool(self.rule.evaluate(rearmed, reading)[0])
-                    if crossed:
-                        event = self.rule.event(reading)
+                    if crossed := [level.rule for level in levels if await level.update(reading)]:
+                        event = crossing_event(crossed, reading)
                         self.log.info("Watcher fired: %s", event["reason"])
-                        has_fired = True
-                        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-                        await state.settle()
-                    elif armed is not before:
-                        self._log_state(armed)
-                    await state.save(armed)
+                        yield TriggerEvent(event | {"aimlbilling_conn_id": self.aimlbilling_conn_id})  # type: ignore[no-untyped-call]
+                        await levels[0].state.settle()
+                    for level in levels:
+                        await level.state.save(level.armed)
             problem = "has ended"
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             # The text is not ours and may contain anything, so only the type is logged.
             problem = f"failed with {type(fault).__name__}"
-        self.log.error("The watcher for a balance %s restarts: its poll %s.", self.rule, problem)
+        self.log.error("The watcher for a balance %s restarts: its poll %s.", self._description(), problem)
         await asyncio.sleep(self.poke_interval)  # because Airflow recreates it at once
 
-    def _state_key(self) -> str:
-        """Return the key of the saved state: all that makes two crossings of one asset differ; not the interval."""
-        amounts = f"{self.rule.threshold.text}, hysteresis {self.rule.hysteresis.text}"
-        return f"{self.aimlbilling_conn_id}: {self.rule.direction} {amounts}"
+    def _level(self, rule: Crossing) -> WatcherLevel:
+        # All that makes two crossings of one asset differ; not the interval.
+        amounts = f"{rule.threshold.text}, hysteresis {rule.hysteresis.text}"
+        key = f"{self.aimlbilling_conn_id}: {rule.direction} {amounts}"
+        state = WatcherState(getattr(self, "asset_state_store", None), key, self.log)
+        return WatcherLevel(rule, state, self.log, self.aimlbilling_conn_id, fire_at_start=self.fire_at_start)
+
+    def _description(self) -> str:
+        return f"{self.rules[0].direction} {', '.join(rule.threshold.usd_text for rule in self.rules)}"
 
     def _log_error_change(self, reading: Reading) -> None:
         """Log when the balance becomes unreadable, and when it is readable again."""
@@ -137,20 +143,13 @@ class BalanceEventTrigger(BaseEventTrigger):
             return
         if not isinstance(reading, AimlBillingError) or isinstance(reading, InsufficientBalanceError):
             if self._errors.is_due(None):
-                self.log.info("The watcher for a balance %s can read the balance again.", self.rule)
+                self.log.info("The watcher for a balance %s can read the balance again.", self._description())
             return
         # Compared by kind, not by text: the text contains a request id, which differs each time.
         if self._errors.is_due((type(reading), getattr(reading, "status", None))):
             log = self.log.warning if isinstance(reading, AimlBillingUnavailable) else self.log.error
-            log("The watcher for a balance %s cannot read the balance, and keeps polling: %s", self.rule, reading)
-
-    def _log_state(self, armed: bool | None) -> None:
-        conn_id = self.aimlbilling_conn_id
-        if armed:
-            self.log.info("Watcher armed: it fires when the balance of %r is %s.", conn_id, self.rule)
-        else:
-            side = "at least" if self.rule.direction == "below" else "below"
-            self.log.info(
-                "Watcher not armed: the balance of %r is already %s. It can fire after the balance has been %s %s.",
-                *(conn_id, self.rule, side, self.rule.arms_at),
+            log(
+                "The watcher for a balance %s cannot read the balance, and keeps polling: %s",
+                self._description(),
+                reading,
             )

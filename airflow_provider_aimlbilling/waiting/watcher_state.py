@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from airflow_provider_aimlbilling.exceptions import AimlBillingError
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.crossing import Crossing
+
 # Seconds between an event and saving that it fired. Airflow accepts an event within about one second and writes it to
 # its database later; a triggerer that stops before that loses it. The event must then fire again: twice is better than
 # never, because otherwise nobody learns that the money is running out.
@@ -80,6 +84,57 @@ class WatcherState:
             details = (action, type(fault).__name__, self._key)
             self._log.warning("The watcher's state cannot be %s (%s). It continues without it (%s).", *details)
         self._failed = True
+
+
+class WatcherLevel:
+    """
+    One of a watcher's thresholds, and whether it is armed.
+
+    :param rule: the rule for the threshold.
+    :param state: its saved state.
+    :param log: a logger of any kind.
+    :param conn_id: id of the connection, for the log.
+    :param fire_at_start: whether a very first reading past the threshold counts as a crossing.
+    """
+
+    def __init__(self, rule: Crossing, state: WatcherState, log: Any, conn_id: str, *, fire_at_start: bool) -> None:
+        self.rule = rule
+        self.state = state
+        self.armed: bool | None = None
+        self._log = log
+        self._conn_id = conn_id
+        self._fire_at_start = fire_at_start
+        self._rearmed = False  # whether this run's readings would have armed a disarmed level
+        self._has_fired = False
+
+    async def update(self, reading: Balance | AimlBillingError | None) -> bool:
+        """
+        Take one reading. Return whether it crosses the threshold.
+
+        :param reading: what a poll returned.
+        """
+        saved = await self.state.load()
+        before = self.armed if saved is None or self._has_fired else saved or self._rearmed
+        if before is None and self._fire_at_start:
+            before = True
+        self.armed, crossed = self.rule.evaluate(before, reading)
+        self._rearmed = bool(self.rule.evaluate(self._rearmed, reading)[0])
+        if crossed:
+            self._has_fired = True
+        elif self.armed is not before:
+            self._log_change()
+        return crossed
+
+    def _log_change(self) -> None:
+        rule = self.rule
+        if self.armed:
+            self._log.info("Watcher armed: it fires when the balance of %r is %s.", self._conn_id, rule)
+        else:
+            side = "at least" if rule.direction == "below" else "below"
+            self._log.info(
+                "Watcher not armed: the balance of %r is already %s. It can fire after the balance has been %s %s.",
+                *(self._conn_id, rule, side, rule.arms_at.usd_text),
+            )
 
 
 def _name(armed: bool) -> str:

@@ -16,7 +16,7 @@ from airflow_provider_aimlbilling.exceptions import (
     InsufficientBalanceError,
 )
 from airflow_provider_aimlbilling.money.balance import Balance
-from airflow_provider_aimlbilling.money.crossing import Crossing
+from airflow_provider_aimlbilling.money.crossing import Crossing, crossing_event
 
 LOW, BETWEEN, HIGH = Balance(1_999_999), Balance(2_000_000), Balance(3_000_000)
 UNKNOWN = AimlBillingUnavailable("No answer.")
@@ -100,22 +100,22 @@ def test_a_reading_without_a_balance_changes_nothing(reading: Any, armed: Any, d
 
 
 def test_an_event_describes_the_crossing() -> None:
-    fell = rule("below").event(Balance(500_000))
+    fell = crossing_event([rule("below")], Balance(500_000))
     assert fell == {
         "crossing": "below",
         "threshold_credits": 2_000_000,
+        "threshold_usd": "1.00",
         "hysteresis_credits": 1_000_000,
+        "hysteresis_usd": "0.50",
+        "passed": [{"threshold_credits": 2_000_000, "threshold_usd": "1.00"}],
         "balance": Balance(500_000).to_dict(),
-        "reason": "The balance fell below 2,000,000 credits (1.00 USD): the account holds 500,000 credits (0.25 USD), "
-        "short by 1,500,000 credits (0.75 USD).",
+        "reason": "Balance fell below 1.00 USD: 0.25 USD left.",
     }
-    recovered = rule("above", Decimal("0.5"), 0).event(HIGH)
+    recovered = crossing_event([rule("above", Decimal("0.5"), 0)], HIGH)
     assert (recovered["crossing"], recovered["threshold_credits"]) == ("above", "0.5")
-    assert recovered["reason"] == (
-        "The balance recovered to 0.5 credits (0.00000025 USD): the account holds 3,000,000 credits (1.50 USD)."
-    )
-    empty = rule("below").event(InsufficientBalanceError("The account is out of credits: top it up."))
+    assert recovered["reason"] == "Balance recovered to 0.00000025 USD: 1.50 USD left."
+    empty = crossing_event([rule("below")], InsufficientBalanceError("The account is out of credits: top it up."))
     assert empty["balance"] is None
-    assert empty["reason"].endswith("(1.00 USD): The account is out of credits: top it up.")
+    assert empty["reason"].endswith("1.00 USD: The account is out of credits: top it up.")
     for event in (fell, recovered, empty):
         assert json.loads(json.dumps(event)) == event

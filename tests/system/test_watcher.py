@@ -28,7 +28,7 @@ def test_each_fall_starts_one_run_that_receives_the_event(
     account.set_balance("0.99 USD")
     (first,) = deployment.wait_for("a run", started, seconds=120)
     deployment.wait_for("its XCom", lambda: deployment.xcom(first, "pause"), seconds=120)
-    assert "The balance fell below 2,000,000 credits (1.00 USD)" in deployment.xcom(first, "pause")["reason"]
+    assert "Balance fell below 1.00 USD" in deployment.xcom(first, "pause")["reason"]
     for balance in ("1.20 USD", "0.80 USD"):  # too little of a recovery for a second event
         account.set_balance(balance)
         polled()

@@ -97,7 +97,7 @@ def test_an_amount_serializes_alike_however_it_is_written(threshold: object) -> 
     }
     again = BalanceEventTrigger(**json.loads(json.dumps(arguments)))
     assert again.serialize() == first.serialize()
-    assert again.rule == first.rule
+    assert again.rules == first.rules
 
 
 @needs_3
@@ -139,7 +139,7 @@ def test_each_fall_fires_one_event(sandbox: Sandbox) -> None:
 
     events = asyncio.run(scenario())
     assert [event["balance"]["balance_usd"] for event in events] == ["0.99", "0.90"]
-    assert events[0]["reason"].startswith("The balance fell below 2,000,000 credits (1.00 USD)")
+    assert events[0]["reason"].startswith("Balance fell below 1.00 USD: 0.99 USD left")
 
 
 def test_each_recovery_fires_one_event(sandbox: Sandbox) -> None:
@@ -156,7 +156,70 @@ def test_each_recovery_fires_one_event(sandbox: Sandbox) -> None:
             return events
 
     (event,) = asyncio.run(scenario())
-    assert event["reason"].startswith("The balance recovered to 4,000,000 credits (2.00 USD)")
+    assert event["reason"].startswith("Balance recovered to 2.00 USD")
+
+
+def test_one_drop_below_several_thresholds_is_one_event(sandbox: Sandbox) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(threshold=["20 USD", "5 USD", "50 USD"], hysteresis="1 USD"))
+            for balance, expected in (("100 USD", 0), ("30 USD", 1), ("2 USD", 2), ("70 USD", 2), ("4 USD", 3)):
+                sandbox.set_balance(balance)
+                await polled(sandbox)
+                assert len(events) == expected, balance
+            return events
+
+    events = asyncio.run(scenario())
+    passed = [[level["threshold_usd"] for level in event["passed"]] for event in events]
+    assert passed == [["50.00"], ["5.00", "20.00"], ["5.00", "20.00", "50.00"]]
+    assert [event["threshold_usd"] for event in events] == ["50.00", "5.00", "5.00"]
+    assert events[2]["reason"] == "Balance fell below 5.00 USD (and 20.00 USD, 50.00 USD): 4.00 USD left."
+    assert {event["aimlbilling_conn_id"] for event in events} == {"aimlbilling_default"}
+
+
+def test_several_thresholds_survive_the_database() -> None:
+    first = BalanceEventTrigger(["5 USD", "50 USD"], "above", "1 USD", fire_at_start=True)
+    _, arguments = first.serialize()
+    again = BalanceEventTrigger(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == first.serialize()
+    assert [rule.threshold.usd_text for rule in again.rules] == ["50.00 USD", "5.00 USD"]
+    assert again.fire_at_start
+
+
+@pytest.mark.parametrize("thresholds", [[], ["5 USD", 10_000_000], ["5 USD", "x"]])
+def test_an_impossible_list_of_thresholds_is_refused(thresholds: list[object]) -> None:
+    with pytest.raises(AimlBillingThresholdError):
+        BalanceEventTrigger(thresholds)
+
+
+@pytest.mark.parametrize(("crossing", "balance"), [("below", "0.50 USD"), ("above", "1 USD")])
+def test_fire_at_start_fires_for_an_account_that_is_already_past_the_threshold(
+    sandbox: Sandbox, crossing: str, balance: str
+) -> None:
+    sandbox.set_balance(balance)
+
+    async def scenario() -> None:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(crossing=crossing, fire_at_start=True))
+            await polled(sandbox)
+            assert len(events) == 1
+            await polled(sandbox)
+            assert len(events) == 1
+
+    asyncio.run(scenario())
+
+
+def test_fire_at_start_does_not_fire_while_the_balance_is_unknown(sandbox: Sandbox) -> None:
+    async def scenario() -> None:
+        async with Triggerer() as triggerer:
+            sandbox.fail(status=503)
+            events = triggerer.watch(watcher(fire_at_start=True))
+            await polled(sandbox)
+            sandbox.recover()
+            await polled(sandbox)
+            assert events == []
+
+    asyncio.run(scenario())
 
 
 def test_an_account_that_is_low_from_the_start_has_not_fallen(sandbox: Sandbox) -> None:
@@ -173,7 +236,7 @@ def test_an_account_that_is_low_from_the_start_has_not_fallen(sandbox: Sandbox) 
             await until(lambda: events)
             await polled(sandbox)
             assert [event["balance"] for event in events] == [None]
-            assert "The account is out of credits: top it up." in events[0]["reason"]
+            assert "top it up." in events[0]["reason"]
             sandbox.recover()
             sandbox.set_balance("1.49 USD")
             await polled(sandbox)
@@ -216,9 +279,7 @@ def test_an_error_is_not_a_crossing_and_does_not_end_the_watch(
 
     with caplog.at_level("INFO", logger="watcher"):
         asyncio.run(scenario())
-    lines = [
-        (r.levelname, r.getMessage()) for r in caplog.records if "below 2,000,000 credits (1.00 USD)" in r.msg % r.args
-    ]
+    lines = [(r.levelname, r.getMessage()) for r in caplog.records if "below 1.00 USD" in r.msg % r.args]
     levels = [level for level, line in lines if "cannot read" in line]
     assert levels == ["ERROR" if row in ("refused", "forbidden", "gone", "not an object") else "WARNING"], lines
     found = [re.search("armed|cannot read|can read|fired", line) for _, line in lines]

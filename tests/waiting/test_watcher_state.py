@@ -10,6 +10,7 @@ from support import AIRFLOW, KEY
 from watchers import Store, Triggerer, polled, run_for, until, watcher
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.triggers.balance_event import BalanceEventTrigger
 from airflow_provider_aimlbilling.waiting import watcher_state
 
 needs_3_3 = pytest.mark.skipif(
@@ -20,6 +21,11 @@ needs_3_3 = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def settle_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher_state, "SETTLE_TIME", 0.15)
+
+
+def state_key(trigger: BalanceEventTrigger) -> str:
+    """Return the key under which a watcher of one threshold saves its state."""
+    return trigger._level(trigger.rules[0]).state._key
 
 
 def test_a_crossing_fires_once_across_restarts(sandbox: Sandbox) -> None:
@@ -62,15 +68,29 @@ def test_an_event_that_airflow_may_have_lost_fires_again(monkeypatch: pytest.Mon
     assert run_for(sandbox, watcher(store), "0.50 USD") == []
 
 
+def test_fire_at_start_fires_once_and_not_at_each_restart(sandbox: Sandbox) -> None:
+    store = Store()
+    assert len(run_for(sandbox, watcher(store, fire_at_start=True), "0.50 USD")) == 1
+    assert run_for(sandbox, watcher(store, fire_at_start=True), "0.50 USD") == []
+
+
+def test_each_of_several_thresholds_keeps_its_own_state(sandbox: Sandbox) -> None:
+    store = Store()
+    levels = {"threshold": ["1 USD", "2 USD"]}
+    assert len(run_for(sandbox, watcher(store, **levels), "3 USD", "1.50 USD")) == 1
+    (event,) = run_for(sandbox, watcher(store, **levels), "0.50 USD")
+    assert [level["threshold_usd"] for level in event["passed"]] == ["1.00"]
+
+
 def test_crossings_of_one_asset_have_separate_states(sandbox: Sandbox) -> None:
     """Another threshold, direction, hysteresis or account is another crossing; another interval is not."""
     store = Store()
     variants: list[dict[str, Any]] = [{}, {"threshold": "2 USD"}, {"crossing": "above"}, {"hysteresis": 0}]
     for changes in variants:
         run_for(sandbox, watcher(store, **changes), "3 USD")
-    another = watcher(aimlbilling_conn_id="another")._state_key()
+    another = state_key(watcher(aimlbilling_conn_id="another"))
     assert len({another, *store.saved}) == 5
-    assert watcher(poke_interval=99)._state_key() == watcher()._state_key()
+    assert state_key(watcher(poke_interval=99)) == state_key(watcher())
     assert len(another) < 512 - 250, "the limit of Airflow's database, with the longest connection id"
 
 
@@ -80,7 +100,7 @@ def test_a_store_that_fails_does_not_end_the_watch(
 ) -> None:
     """The state is requested again. Until then, the readings since the start count."""
     store = Store()
-    key = watcher()._state_key()
+    key = state_key(watcher())
     store.saved[key] = "armed"
     store.failures = failures
     with caplog.at_level("INFO", logger="watcher"):
@@ -97,7 +117,7 @@ def test_a_store_that_fails_does_not_end_the_watch(
 def test_a_fall_fires_even_if_the_store_was_unreachable_before(sandbox: Sandbox) -> None:
     """The saved state is disarmed, but the balance has been 3 USD since: that arms it, whatever is loaded later."""
     store = Store()
-    store.saved[watcher()._state_key()] = "disarmed"
+    store.saved[state_key(watcher())] = "disarmed"
     trigger = watcher(store)
 
     async def scenario() -> None:
@@ -115,7 +135,7 @@ def test_a_fall_fires_even_if_the_store_was_unreachable_before(sandbox: Sandbox)
 
 def test_an_event_does_not_fire_again_when_the_store_is_back(sandbox: Sandbox) -> None:
     store = Store()
-    key = watcher()._state_key()
+    key = state_key(watcher())
 
     async def scenario() -> None:
         async with Triggerer() as triggerer:
@@ -152,7 +172,7 @@ def test_a_state_that_cannot_be_saved_is_saved_later(sandbox: Sandbox, caplog: p
 @pytest.mark.parametrize("saved", ["", "on", True, 1, ["armed"], {"armed": True}])
 def test_a_saved_value_that_is_not_a_state_counts_as_none(sandbox: Sandbox, saved: Any) -> None:
     store = Store()
-    store.saved[watcher()._state_key()] = saved
+    store.saved[state_key(watcher())] = saved
     assert run_for(sandbox, watcher(store), "0.50 USD") == []
     assert list(store.saved.values()) == ["disarmed"]
 
@@ -187,6 +207,6 @@ def test_the_state_is_kept_in_airflow_s_own_store(
     assert run_for(sandbox, watcher(store()), "2 USD") == []
     assert len(run_for(sandbox, watcher(store()), "0.50 USD")) == 1
     assert run_for(sandbox, watcher(store()), "0.50 USD") == []
-    assert saved == {(name, watcher()._state_key()): "disarmed" for name in assets}
-    saved[assets[0], watcher()._state_key()] = "armed"  # as if the other could not be saved
+    assert saved == {(name, state_key(watcher())): "disarmed" for name in assets}
+    saved[assets[0], state_key(watcher())] = "armed"  # as if the other could not be saved
     assert len(run_for(sandbox, watcher(store()), "0.50 USD")) == 1
