@@ -90,7 +90,7 @@ def test_low_balance_alert(example: Any, sandbox: Sandbox, low: bool) -> None:
     assert run.state("check") == ("failed" if low else "success")
     if not AIRFLOW.startswith(("3.0", "3.1", "3.2")):  # there dag.test() runs no callbacks
         assert ("ALERT aimlbilling_low_balance_alert" in run.log) is low
-    assert ("short by 1,000 credits (0.0005 USD)" in run.log) is low
+    assert ("0.0005 USD missing" in run.log) is low
 
 
 @pytest.mark.parametrize(("balance", "state"), [("1.20 USD", "success"), ("1.19 USD", "deferred")])
@@ -110,6 +110,7 @@ def test_guard_mapped_jobs(example: Any, sandbox: Sandbox) -> None:
     run = example("aimlbilling_guard_mapped_jobs")
     assert {run.state("ai_job", index) for index in range(10)} == {"skipped"}
     assert run.xcom("count") == 0
+    assert "10 of 10 jobs did not run." in run.log
     sandbox.set_balance("0.50 USD")
     assert example("aimlbilling_guard_mapped_jobs").xcom("count") == 10
 
@@ -129,7 +130,7 @@ def test_report_spending(example: Any, sandbox: Sandbox) -> None:
     sandbox.spend("0.75 USD", "a", at=at)
     sandbox.spend("1 USD", "b", at=at)
     lines = example("aimlbilling_report_spending").xcom("report")
-    assert lines[:2] == ["b: 1 USD in 1 requests", "a: 0.75 USD in 1 requests"]
+    assert lines[:2] == ["b: 1.00 USD in 1 requests", "a: 0.75 USD in 1 requests"]
     assert lines[2].startswith("total 1.75 USD")
 
 
@@ -146,7 +147,7 @@ def test_report_verdict(example: Any, sandbox: Sandbox, rich: bool) -> None:
     sandbox.set_balance("2 USD" if rich else "1 USD")
     run = example("aimlbilling_report_verdict")
     assert run.state("gate") == ("success" if rich else "skipped")
-    assert run.xcom("report").startswith("Enough: " if rich else "Short by 2000000 credits: ")
+    assert run.xcom("report").startswith("Enough: " if rich else "Not enough: 1.00 USD missing: ")
 
 
 @pytest.mark.skipif(AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2")), reason="Airflow has no retry policies before 3.3")

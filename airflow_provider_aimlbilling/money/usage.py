@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number, format_usd
 
 # An unknown direction may change the balance in an unknown way, so it is an error. A new type is passed on.
 DIRECTIONS = ("TOPUP", "CHARGE")
@@ -57,7 +57,7 @@ class Spend:
     def to_dict(self) -> dict[str, Any]:
         """Return a plain JSON dictionary with amounts as decimal text."""
         return {
-            "spend_usd": format(self.amount.usd, "f"),
+            "spend_usd": format_usd(self.amount.usd),
             "spend_credits": format(Decimal(self.amount.credits), "f"),
             "requests": self.requests,
         }

@@ -20,6 +20,9 @@ SETTLED_AFTER = timedelta(hours=1)
 # Clocks may differ by this much before a window counts as being in the future.
 _MAX_CLOCK_SKEW = timedelta(hours=1)
 
+# A window up to now that is shorter holds nothing yet.
+_SHORTEST = timedelta(seconds=1)
+
 
 class GetUsageOperator(BaseOperator):
     """
@@ -30,13 +33,15 @@ class GetUsageOperator(BaseOperator):
     figures are the vendor's analytics, for attribution. For reconciliation use the ledger
     (:meth:`AimlBillingHook.iter_transactions`).
 
+    Without ``start`` and ``end``, the window is the run's data interval. A window that begins just now, such as that of
+    a month that has just begun, is reported as nothing spent so far, without a request.
+
     :param start: start of the window, as ``datetime`` or ISO 8601 text; UTC if it has no time zone; templated.
-        Default: the start of the run's data interval.
-    :param end: end of the window, in the same form; templated. Default: the end of the run's data interval.
+    :param end: end of the window, in the same form; templated. Default if ``start`` is set: now.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :raises ValueError: ``start`` or ``end`` cannot be read, or the window is empty or in the future. A manually
-        triggered run has no data interval, or an empty one. The same holds for a plain cron schedule in Airflow 3,
-        unless its timetable is a ``CronDataIntervalTimetable``. Set ``start`` and ``end`` there.
+    :raises ValueError: ``start`` or ``end`` cannot be read, or the window is in the future, or it is empty and in the
+        past. Neither is set, and the run has no data interval or an empty one: a manually triggered run, or a plain
+        cron schedule in Airflow 3, unless its timetable is a ``CronDataIntervalTimetable``. Set ``start`` there.
     :raises AimlBillingError: or a subclass, as in :meth:`AimlBillingHook.get_usage`.
     """
 
@@ -62,13 +67,16 @@ class GetUsageOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the usage in the window."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+        from airflow_provider_aimlbilling.money.amount import Amount
+        from airflow_provider_aimlbilling.money.usage import Spend, Usage
 
-        start, end = self._resolve_time("start", self.start, context), self._resolve_time("end", self.end, context)
-        now = datetime.now(
-            timezone.utc
-        )  # read before the request, because later charges may be missing from its answer
-        _check_window(start, end, now)
-        usage = AimlBillingHook(self.aimlbilling_conn_id).get_usage(start=start, end=end)
+        # Read before the request, because later charges may be missing from its answer.
+        now = datetime.now(timezone.utc)
+        start, end = self._window(context, now)
+        if end > start:
+            usage = AimlBillingHook(self.aimlbilling_conn_id).get_usage(start=start, end=end)
+        else:
+            usage = Usage(start, end, Spend(Amount(0), 0), {})
         may_be_incomplete = end > now - SETTLED_AFTER
         self.log.info(
             "From %s to %s the key of %s spent %s in %d requests.%s",
@@ -87,6 +95,24 @@ class GetUsageOperator(BaseOperator):
             "may_be_incomplete": may_be_incomplete,
         }
 
+    def _window(self, context: Context, now: datetime) -> tuple[datetime, datetime]:
+        """Return the window; empty if it begins just now."""
+        declared = [name for name, value in self._declared.items() if value is not NOTSET]
+        start = self._resolve_time("start", self.start, context)
+        end = now if declared == ["start"] else self._resolve_time("end", self.end, context)
+        if start > now + _MAX_CLOCK_SKEW:
+            raise ValueError(f"The window starts in the future, at {start.isoformat()}: nothing can have been spent.")
+        if declared == ["start"] and end - start < _SHORTEST:  # or the clock that start comes from is ahead
+            return start, start
+        if start > end:
+            raise ValueError(f"The end of the window, {end.isoformat()}, is before its start, {start.isoformat()}.")
+        if start == end and (not declared or end < now - _MAX_CLOCK_SKEW):
+            raise ValueError(
+                f"The window from {start.isoformat()} to {end.isoformat()} is empty. Set start. A run only has a "
+                "data interval of its own if its timetable provides one, such as CronDataIntervalTimetable."
+            )
+        return start, end
+
     def _resolve_time(self, name: str, value: object, context: Context) -> datetime:
         use_data_interval = self._declared[name] is NOTSET
         time: Any = context.get(f"data_interval_{name}") if use_data_interval else value
@@ -97,20 +123,8 @@ class GetUsageOperator(BaseOperator):
                 time = None
         if not isinstance(time, datetime):
             raise ValueError(  # noqa: TRY004 - the value is wrong or missing, and the default comes from Airflow
-                "This run has no data interval. Set start and end."
+                "This run has no data interval. Set start."
                 if use_data_interval
                 else f"{name} is {str(value)[:40]!r}, which is not a time. Write it like 2026-11-01T00:00:00Z."
             )
         return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
-def _check_window(start: datetime, end: datetime, now: datetime) -> None:
-    if end < start:
-        raise ValueError(f"The end of the window, {end.isoformat()}, is before its start, {start.isoformat()}.")
-    if start > now + _MAX_CLOCK_SKEW:
-        raise ValueError(f"The window starts in the future, at {start.isoformat()}: nothing can have been spent yet.")
-    if end == start:
-        raise ValueError(
-            f"The window from {start.isoformat()} to {end.isoformat()} is empty. Set start and end. A run only has a "
-            "data interval of its own if its timetable provides one, such as CronDataIntervalTimetable."
-        )

@@ -64,7 +64,7 @@ def test_the_default_window_is_the_run_s_data_interval(run_dag: Any, sandbox: Sa
     daily = "__import__('airflow.timetables.interval').timetables.interval.CronDataIntervalTimetable('@daily', 'UTC')"
     run = run_dag(f"{HEAD}    GetUsageOperator(task_id='gate')", schedule=daily, **date)
     usage = run.xcom()
-    assert [(part["model"], part["spend_usd"]) for part in usage["models"]] == [("in", "2")]
+    assert [(part["model"], part["spend_usd"]) for part in usage["models"]] == [("in", "2.00")]
     assert (usage["start"][:10], usage["end"][:10]) == ("2026-11-01", "2026-11-02")
 
 
@@ -102,8 +102,29 @@ def test_a_run_without_a_data_interval_fails_and_names_the_parameters_to_set(run
     """It must never report that nothing was spent in an empty window."""
     run = report(run_dag, "")
     assert run.state() == "failed"
-    assert "Set start and end" in run.log
+    assert "Set start." in run.log
     assert not sandbox.requests
+
+
+def test_the_window_ends_now_by_default(run_dag: Any, sandbox: Sandbox) -> None:
+    sandbox.set_balance("50 USD")
+    sandbox.spend("1 USD", "a", at=datetime.now(timezone.utc) - timedelta(minutes=5))
+    usage = report(run_dag, "start='2026-11-01'").xcom()
+    assert (usage["spend_usd"], usage["may_be_incomplete"]) == ("1.00", True)
+    assert datetime.now(timezone.utc) - datetime.fromisoformat(usage["end"]) < timedelta(minutes=2)
+
+
+@pytest.mark.parametrize("seconds", [0, 60, -1800], ids=["now", "clock ahead", "half an hour ago"])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_month_that_has_just_begun_is_reported_as_nothing_spent_so_far(
+    run_dag: Any, sandbox: Sandbox, seconds: int, end: bool
+) -> None:
+    start = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    run = report(run_dag, f"start='{start.isoformat()}'" + (f", end='{start.isoformat()}'" if end else ""))
+    usage = run.xcom()
+    assert (usage["spend_usd"], usage["spend_credits"], usage["requests"]) == ("0.00", "0", 0)
+    assert (usage["models"], usage["may_be_incomplete"]) == ([], True)
+    assert len(sandbox.requests) == (seconds < 0 and not end), "an empty window needs no request"
 
 
 def test_an_empty_xcom_does_not_fall_back_to_the_data_interval(run_dag: Any, sandbox: Sandbox) -> None:
