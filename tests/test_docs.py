@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import AIRFLOW, KEY, ROOT, for_this_airflow
+from support import AIRFLOW, AIRFLOW_3, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
@@ -50,6 +53,37 @@ def test_every_snippet_is_in_a_language_that_is_tested() -> None:
     assert {language for _, language, _ in SNIPPETS} == {"python", "bash", "json", "text"}
 
 
+def test_the_recipe_for_ci_works(tmp_path: Path) -> None:
+    """With the DAG of Get started, and the test and the commands of Test your DAG in CI, as a user would copy them."""
+
+    def snippet(page: str, beginning: str) -> str:
+        (found,) = [text for name, _, text in SNIPPETS if name.startswith(page) and text.startswith(beginning)]
+        return for_this_airflow(found)
+
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "tests").mkdir()
+    dag = snippet("docs/get-started.md", "from datetime").replace("poke_interval=10", "poke_interval=1")
+    if not AIRFLOW_3:
+        dag = dag.replace(
+            "from airflow_2 import DAG, task", "from airflow import DAG\nfrom airflow.decorators import task"
+        )
+    (tmp_path / "dags" / "gated_job.py").write_text(dag)
+    (tmp_path / "tests" / "test_gated_job.py").write_text(snippet("docs/guides/test-in-ci.md", "import threading"))
+    commands = snippet("docs/guides/test-in-ci.md", "export AIRFLOW_HOME")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), clean["PATH"]])
+    run = subprocess.run(
+        ["bash", "-ec", commands],
+        cwd=tmp_path,
+        env={**clean, "PATH": path, "PYTHONPATH": str(Path(airflow_provider_aimlbilling.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "3 passed" in run.stdout, run.stdout + run.stderr
+
+
 @snippets("python")
 def test_python_snippets_run(run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], text: str) -> None:
     for needs, versions in (("retry_policy", ("2.", "3.0", "3.1", "3.2")), ("AssetWatcher", ("2.",))):
@@ -74,10 +108,9 @@ def test_python_snippets_run(run_dag: Any, sandbox: Sandbox, capfd: pytest.Captu
 def test_bash_snippets_use_commands_that_exist(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     for line in filter(None, (line.partition("  #")[0].strip() for line in text.splitlines())):
         if line.startswith("export AIRFLOW_CONN_AIMLBILLING_DEFAULT="):
-            from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-
+            command = re.sub("<(your API|the encoded) key>", KEY, line)
             value = subprocess.run(
-                ["bash", "-c", f'{line.replace("<your API key>", KEY)}; printf %s "$AIRFLOW_CONN_AIMLBILLING_DEFAULT"'],
+                ["bash", "-c", f'{command}; printf %s "$AIRFLOW_CONN_AIMLBILLING_DEFAULT"'],
                 check=True,
                 capture_output=True,
                 text=True,
@@ -92,6 +125,19 @@ def test_bash_snippets_use_commands_that_exist(monkeypatch: pytest.MonkeyPatch, 
             assert line.endswith('--balance "2.50 USD"'), "the tests of the sandbox run this command"
         elif line.startswith("python -m airflow_provider_aimlbilling.prices"):
             assert line.endswith(" MODEL"), "tests/test_prices.py runs this command"
+        elif line.startswith("python -c "):
+            awkward = "a/b+c=d%e@f"
+            run = subprocess.run(
+                ["bash", "-c", line.replace("python", sys.executable, 1)],
+                input=f"{awkward}\n",
+                start_new_session=True,  # without a terminal, so that getpass reads the input
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            encoded = run.stdout.rpartition(": ")[2].strip()
+            monkeypatch.setenv("AIRFLOW_CONN_AWKWARD", f"aimlbilling://:{encoded}@/")
+            assert AimlBillingHook.get_connection("awkward").password == awkward
         elif line.startswith("airflow "):
             from airflow.cli import cli_parser
 
