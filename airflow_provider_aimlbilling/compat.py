@@ -133,6 +133,11 @@ def is_mapped(context: Context) -> bool:
     return map_index is not None and map_index >= 0
 
 
+def try_number(context: Context) -> int | None:
+    """Return the number of a task instance's current try."""
+    return getattr(context.get("ti"), "try_number", None)  # a unit test may pass an empty context
+
+
 def seconds_since_first_poke(sensor: Any, context: Context) -> float:
     """
     Return for how long a sensor in reschedule mode has been waiting in this try; 0 at its first poke.

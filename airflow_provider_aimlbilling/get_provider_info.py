@@ -29,7 +29,7 @@ def connection_form() -> dict[str, Any]:
         "conn-fields": {
             "timeout": {
                 "label": "Timeout",
-                "description": "Seconds to wait for the connection, and again for the response. Default: 10.",
+                "description": "Seconds that one request may take in total. Default: 10.",
                 "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600},
             },
             "api_version": {

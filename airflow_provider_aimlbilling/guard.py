@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import NOTSET, AirflowSkipException
+from airflow_provider_aimlbilling.compat import AIRFLOW_3_2, NOTSET, AirflowSkipException
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.thresholds import check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
-    from airflow_provider_aimlbilling.money.gate import Verdict
 
 
 def require_balance(
@@ -45,7 +48,9 @@ def require_balance(
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :returns: a callable that takes the context and checks when it is called.
     :raises RuntimeError: it was called in a process that a task started (``@task.external_python``, a spawned pool),
-        where it cannot check.
+        where it cannot check; or in an asynchronous task, which needs :func:`arequire_balance`.
+    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
+        a template or an XCom.
     :raises InsufficientBalanceError: the account cannot pay.
     :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
@@ -55,6 +60,11 @@ def require_balance(
         raise TypeError('Call it when you pass it: pre_execute=require_balance("2 USD").')
     guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
     if (context := _current_context()) is not None:
+        if _in_event_loop():
+            raise RuntimeError(
+                "require_balance would block the event loop of this asynchronous task, and Airflow may stop the task "
+                "because of that. Write: await arequire_balance(…)"
+            )
         guard.check(context)
     elif _in_process_started_by_task():
         # Returning the callable here would let the task spend without a check.
@@ -63,7 +73,43 @@ def require_balance(
             "Call it in the task itself, or pass it to the task as pre_execute=. (If you load DAG files here on "
             "purpose, remove AIRFLOW_CTX_TASK_ID from the environment of that process.)"
         )
+    else:
+        check_threshold(threshold)
     return guard
+
+
+async def arequire_balance(
+    threshold: object = NOTSET,
+    *,
+    aimlbilling_conn_id: str = DEFAULT_CONN_ID,
+    skip_if_insufficient: bool = False,
+    respect_key_limit: bool = False,
+) -> None:
+    """
+    Stop an asynchronous task that must not start without money::
+
+        @task
+        async def job():
+            await arequire_balance("2 USD")
+            ...
+
+    It is :func:`require_balance` for ``async def`` tasks, which Airflow has since 3.2. It does not block the event
+    loop. (Before 3.2, in an event loop of your own, it does.)
+
+    :param threshold: as in :func:`require_balance`.
+    :param aimlbilling_conn_id: as in :func:`require_balance`.
+    :param skip_if_insufficient: as in :func:`require_balance`.
+    :param respect_key_limit: as in :func:`require_balance`.
+    :raises RuntimeError: it was called outside a running task.
+    :raises InsufficientBalanceError: or another exception, as in :func:`require_balance`.
+    """
+    context = _current_context()
+    if context is None:
+        raise RuntimeError(
+            "arequire_balance needs a running task: await it inside an async @task. As pre_execute of a task, use "
+            "require_balance."
+        )
+    await Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit).acheck(context)
 
 
 class Guard:
@@ -105,15 +151,6 @@ class Guard:
         :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
         :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
         """
-        verdict = self._decide(context)
-        if verdict.clears:
-            return
-        message = f"The account of {self.aimlbilling_conn_id!r} cannot pay for this task: {verdict.reason}."
-        if self.skip_if_insufficient:
-            raise AirflowSkipException(message)
-        raise InsufficientBalanceError(message)
-
-    def _decide(self, context: Context) -> Verdict:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.gate import Gate
 
@@ -123,7 +160,33 @@ class Guard:
         gate = Gate()
         if self.threshold is not NOTSET:  # None is an empty XCom or template, not a missing threshold
             gate = Gate.for_threshold(task.render_template(self.threshold, context), optional=False)
-        return AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
+        verdict = AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
+        if verdict.clears:
+            return
+        if self.skip_if_insufficient:
+            raise AirflowSkipException(verdict.refusal(conn_id))
+        raise InsufficientBalanceError(verdict.refusal(conn_id))
+
+    async def acheck(self, context: Context) -> None:
+        """
+        Do what :meth:`check` does, without blocking the event loop.
+
+        :param context: the task's context.
+        :raises AimlBillingError: or another exception, as in :meth:`check`.
+        """
+        if not AIRFLOW_3_2:
+            # Airflow calls from two threads at once get each other's answers there. It has no asynchronous tasks yet.
+            self.check(context)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        # A thread of its own, because all threads of the event loop may be waiting for an answer from Airflow.
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimlbilling-guard")
+        in_context = partial(copy_context().run, self.check, context)
+        try:
+            await asyncio.get_running_loop().run_in_executor(executor, in_context)
+        finally:
+            executor.shutdown(wait=False)  # if the task was cancelled, a request may still be running
 
 
 def _is_resuming(context: Context) -> bool:
@@ -154,3 +217,11 @@ def _current_context() -> Context | None:
         return get_current_context()
     except Exception:  # noqa: BLE001 - Airflow's versions raise different exceptions
         return None
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

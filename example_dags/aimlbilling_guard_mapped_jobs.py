@@ -4,9 +4,9 @@
 Ten jobs that each cost money. Each one checks the balance itself, just before it spends.
 
 **What to expect:** while the account holds enough, jobs run one after another. As soon as it holds less than the
-threshold, the remaining jobs are skipped before they spend anything, and `count` returns how many jobs ran.
-`max_active_tis_per_dag=1` matters here: jobs that start at the same moment all see the same balance. To share such a
-limit between DAGs, use a pool with few slots instead.
+threshold, the remaining jobs are skipped before they spend anything. `count` returns how many jobs ran, and its log
+says how many did not, because the run itself ends in success. `max_active_tis_per_dag=1` matters here: jobs that start
+at the same moment all see the same balance. To share such a limit between DAGs, use a pool with few slots instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from datetime import datetime
 from airflow.sdk import DAG, task
 
 from airflow_provider_aimlbilling.guard import require_balance
+
+JOBS = 10
 
 with DAG(
     dag_id="aimlbilling_guard_mapped_jobs",
@@ -32,6 +34,9 @@ with DAG(
 
     @task(trigger_rule="all_done")
     def count(done: list[int] | None) -> int:
-        return len(list(done)) if done is not None else 0  # Airflow 2 passes None if all jobs were skipped
+        ran = len(list(done)) if done is not None else 0  # Airflow 2 passes None if all jobs were skipped
+        if ran < JOBS:
+            print(f"{JOBS - ran} of {JOBS} jobs did not run. Top up the account, and clear them.")
+        return ran
 
-    count(ai_job.expand(number=list(range(10))))
+    count(ai_job.expand(number=list(range(JOBS))))

@@ -29,7 +29,6 @@ with DAG(
 
     @task(trigger_rule="all_done")
     def report(verdict: dict[str, Any]) -> str:
-        shortfall = verdict["shortfall_credits"]
-        return f"{f'Short by {shortfall} credits' if shortfall else 'Enough'}: {verdict['reason']}"
+        return f"{'Enough' if verdict['clears'] else 'Not enough'}: {verdict['reason']}"
 
     report(gate.output["verdict"])

@@ -13,7 +13,9 @@ import pytest
 from support import KEY
 
 from airflow_provider_aimlbilling import exceptions as e
+from airflow_provider_aimlbilling.guard import require_balance
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+from airflow_provider_aimlbilling.operators.balance import BalanceCheckOperator
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
@@ -208,10 +210,17 @@ THRESHOLDS = {
 def test_a_threshold_that_is_not_an_amount_opens_no_gate(
     run_dag: Any, sandbox: Sandbox, gate: str, threshold: str
 ) -> None:
+    """A literal is refused when the DAG is parsed. What is only known when the task runs fails the task."""
     name, _, deferrable = gate.partition("-")
-    run = run_dag(
-        f"{name}(task_id='gate', threshold={THRESHOLDS[threshold]}{', deferrable=True' if deferrable else ''})"
-    )
+    arguments = f"task_id='gate', threshold={THRESHOLDS[threshold]}{', deferrable=True' if deferrable else ''}"
+    if "{" not in THRESHOLDS[threshold]:
+        namespace = {"BalanceSensor": BalanceSensor, "BalanceCheckOperator": BalanceCheckOperator}
+        with pytest.raises(e.AimlBillingThresholdError, match="Write credits as 5000000"):
+            eval(f"{name}({arguments})", namespace)
+        with pytest.raises(e.AimlBillingThresholdError, match="Write credits as 5000000"):
+            eval(f"require_balance({THRESHOLDS[threshold]})", {"require_balance": require_balance})
+        arguments = f"task_id='gate', threshold='{{{{ params.amount }}}}', params={{'amount': {THRESHOLDS[threshold]}}}"
+    run = run_dag(f"{name}({arguments})")
     assert run.state() == "failed"
     assert "AimlBillingThresholdError" in run.log
     assert "Write credits as 5000000" in run.log

@@ -43,11 +43,14 @@ LAYERS: dict[str, set[str]] = {
     },
     "sensors": {
         *("exceptions", "get_provider_info", "compat", "links", "metrics", "money", "client", "waiting", "hooks"),
-        "triggers",
+        *("thresholds", "triggers"),
     },
     "skipping": {"compat"},
-    "operators": {"exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping"},
-    "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks"},
+    "thresholds": {"money"},
+    "operators": {
+        *("exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping", "thresholds"),
+    },
+    "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks", "thresholds"},
     "retry_policy": {"exceptions", "compat", "money", "client"},
     "prices": {"exceptions", "money", "client"},
     "sandbox": {"exceptions", "money"},

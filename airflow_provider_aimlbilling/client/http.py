@@ -156,7 +156,7 @@ def fetch(
     """
     seconds = min(settings.timeout, max_seconds)
     if seconds <= 0:
-        raise AimlBillingUnavailable("There was no time left for another request. The balance is unknown.")
+        raise AimlBillingUnavailable("There was no time left for another request.")
     headers = {"If-None-Match": etag} if etag else None
     session.drop_idle_connection()
     try:
@@ -179,7 +179,7 @@ def fetch(
         )
     # Raised here, because the error above would otherwise be its context, and has the request with the key.
     raise AimlBillingUnavailable(
-        f"No answer from {settings.base_url}: {cause}. The balance is unknown. "
+        f"No answer from {settings.base_url}: {cause}. "
         "If this persists, check the network, the proxy and the connection's host."
     )
 

@@ -55,7 +55,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         )
     except (ValueError, RecursionError):
         raise AimlBillingUnavailable(
-            "The API answered 200 with a body that is not JSON (a proxy's page, or cut short). The balance is unknown. "
+            "The API answered 200 with a body that is not JSON (a proxy's page, or cut short). "
             "If this persists, check the connection's host and the proxy.",
             status=200,
         ) from None

@@ -28,9 +28,9 @@ def read_key_limit(api: Api) -> KeyLimit | None:
             "still spend is unknown; if this persists, do not use respect_key_limit."
         )
     if key.disabled:
-        owner = f"the connection {api.settings.conn_id!r}" if api.settings.conn_id else "these settings"
+        key_name = f"Key of {api.settings.conn_id!r}" if api.settings.conn_id else "API key"
         raise AimlBillingKeyDisabledError(
-            f"The API key of {owner} is disabled: enable it in the vendor's settings, or use another one."
+            f"{key_name} is disabled: enable it in the vendor's settings, or use another one."
         )
     if key.limit is None:
         return None

@@ -87,29 +87,24 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
     answered = f"{settings.base_url} answered {status}{_quote(_parse(response.body), settings.key)}."
     refusal = classify_refusal(status, response.body)
     if refusal is Refusal.OUT_OF_CREDITS:
-        return InsufficientBalanceError(f"{answered} The account is out of credits: top it up.")
+        return InsufficientBalanceError(f"The account is out of credits ({status}): top it up. {answered}")
+    key = f"Key of {settings.conn_id!r}" if settings.conn_id else "API key"
     if refusal is Refusal.KEY_REFUSED:
-        where = (
-            f"the password of the connection {settings.conn_id!r} (API Key in the form)"
-            if settings.conn_id
-            else "the settings"
-        )
-        return AimlBillingAuthError(f"{answered} The key was refused: put a working key into {where}.")
+        field = "password of the connection (API Key in the form)" if settings.conn_id else "settings"
+        return AimlBillingAuthError(f"{key} refused ({status}): put a working key into the {field}. {answered}")
     if refusal is Refusal.NOT_ALLOWED:
         return AimlBillingAuthError(
-            f"{answered} The API key is not allowed to do this: use one that may read the account's billing (a regular "
-            "key of the account)."
+            f"{key} refused ({status}): it is not allowed to do this. Use a regular key of the account, which may read "
+            f"its billing. {answered}"
         )
     if refusal in (Refusal.RATE_LIMITED, Refusal.UNAVAILABLE):
         return AimlBillingUnavailable(
-            f"{answered} The balance is unknown; the call can be repeated later.",
-            retry_after=response.retry_after,
-            status=status,
+            f"{answered} The call can be repeated later.", retry_after=response.retry_after, status=status
         )
     if status == 403:
         return AimlBillingUnavailable(
             f"{answered} This is not the API's own answer: something in front of it refused the request, such as a "
-            "firewall or a proxy. The balance is unknown.",
+            "firewall or a proxy.",
             retry_after=response.retry_after,
             status=status,
         )

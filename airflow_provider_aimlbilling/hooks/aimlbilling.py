@@ -160,7 +160,9 @@ class AimlBillingHook(BaseHook):
             reading = refusal
         verdict = gate.decide(reading)
         count_decision(self.aimlbilling_conn_id, clears=verdict.clears)
-        self.log.info("%s: %s.", "The account can pay" if verdict.clears else "The account cannot pay", verdict.reason)
+        if gate.warning:
+            self.log.warning(gate.warning)
+        self.log.info("%s: %s.", "Enough" if verdict.clears else "Not enough", verdict.reason)
         return verdict
 
     def get_key_limit(self) -> KeyLimit | None:

@@ -40,9 +40,9 @@ class KeyLimit:
 
     def __str__(self) -> str:
         if self.spent is None:
-            return f"limit {Amount(self.limit)} in an unknown period, of which an unknown amount is spent"
+            return f"limit {Amount(self.limit).usd_text} in an unknown period, of which an unknown amount is spent"
         period = "in total" if self.period == "no_reset" else f"this {self.period}"
-        return f"limit {Amount(self.limit)} {period}, spent {Amount(self.spent)}"
+        return f"limit {Amount(self.limit).usd_text} {period}, spent {Amount(self.spent).usd_text}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class TopUp:
     def __str__(self) -> str:
         if not self.is_enabled:
             return "auto top-up is off"
-        buys = "" if self.amount is None else f" buys {Amount(self.amount)}"
-        when = "" if self.threshold is None else f" when the balance is below {Amount(self.threshold)}"
+        buys = "" if self.amount is None else f" buys {Amount(self.amount).usd_text}"
+        when = "" if self.threshold is None else f" when the balance is below {Amount(self.threshold).usd_text}"
         return f"auto top-up is on{':' if buys else ''}{buys}{when}"
 
 

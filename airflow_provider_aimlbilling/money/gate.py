@@ -11,8 +11,10 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingThresholdError,
     InsufficientBalanceError,
 )
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount, json_number
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, in_both_units
 from airflow_provider_aimlbilling.money.balance import Balance
+
+_ONE_CENT = Amount.from_usd(Decimal("0.01"))
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,29 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The reason in plain words, with amounts in credits and USD, for the person on call."""
+        """The reason in plain words, for the person on call: first what is missing, then all figures in USD."""
         balance = self.balance
         if balance is None or self.threshold is None:
-            return str(self.reading)
-        what = f"balance {balance.amount}"
+            return str(self.reading).removesuffix(".")
+        held = f"balance {balance.amount.usd_text}"
         if balance.key_limit and balance.available < balance.amount:
-            what = f"what the key may still spend, {balance.available} ({balance.key_limit}; {what})"
-        if self.clears:
-            relation = "meets"
-        elif balance.available < self.threshold:
-            relation = "is below"
-        else:
-            relation = "is reported low by the API although it meets"
-        name = "the account's own low-balance threshold" if self.of_account else "threshold"
-        short = f", short by {self.shortfall}" if self.shortfall else ""
-        return f"{what} {relation} {name} {self.threshold}{short}"
+            held = f"the key may still spend {balance.available.usd_text} ({balance.key_limit}), {held}"
+        needed = f"needs {self.threshold.usd_text}"
+        if self.of_account:
+            needed += " (the account's own low-balance threshold)"
+        if self.shortfall:
+            return f"{self.shortfall.usd_text} missing: {held}, {needed}"
+        return f"{held}, {needed}{'' if self.clears else ', but the API reports it as low'}"
+
+    def refusal(self, conn_id: str) -> str:
+        """
+        Return the message for a task that must not run: what is missing, and what to do about it.
+
+        :param conn_id: id of the connection.
+        """
+        remedy = f"raise the limit of the key of {conn_id!r}" if self.short_of == "key_limit" else "top up the account"
+        reason = self.reason
+        return f"{reason[0].upper()}{reason[1:]}. To run this, {remedy} (connection {conn_id!r})."
 
     @property
     def available(self) -> Amount | None:
@@ -78,13 +87,16 @@ class Verdict:
         return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.available.credits)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a plain JSON dictionary: ``clears``, ``reason``, the amounts in credits, and the whole balance."""
+        """
+        Return a plain JSON dictionary: ``clears``, ``reason``, the amounts in credits and in USD (decimal text), what
+        was too low, and the whole balance.
+        """
         return {
             "clears": self.clears,
             "reason": self.reason,
-            "threshold_credits": json_number(self.threshold.credits if self.threshold else None),
-            "available_credits": json_number(self.available.credits if self.available else None),
-            "shortfall_credits": json_number(self.shortfall.credits if self.shortfall else None),
+            **in_both_units("threshold", self.threshold),
+            **in_both_units("available", self.available),
+            **in_both_units("shortfall", self.shortfall),
             "short_of": self.short_of,
             "balance": self.balance.to_dict() if self.balance else None,
         }
@@ -100,6 +112,13 @@ class Gate:
     """
 
     threshold: Amount | None = None
+
+    @property
+    def warning(self) -> str:
+        """A warning about a threshold that is most likely a mistake; empty if there is none."""
+        if self.threshold is None or not 0 < self.threshold.credits < _ONE_CENT.credits:
+            return ""
+        return f"The threshold {self.threshold} is below one cent. A bare number means credits; dollars are '3 USD'."
 
     @classmethod
     def for_threshold(cls, threshold: object, *, optional: bool) -> Gate:

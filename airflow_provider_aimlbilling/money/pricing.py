@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingPricingError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, Amount
+from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, Amount, format_usd
 
 # Other words for the same, as the catalogue itself and other APIs use them.
 _SYNONYMS = {"provided": "input", "prompt": "input", "generated": "output", "completion": "output"}
@@ -85,7 +85,7 @@ class Estimate:
         return {
             "model": self.model,
             "amount_credits": plain_decimal(Decimal(self.amount.credits)),
-            "amount_usd": plain_decimal(self.amount.usd),
+            "amount_usd": format_usd(self.amount.usd),
             "margin_percent": plain_decimal(self.margin),
             "rates": [
                 {

@@ -9,6 +9,7 @@ from airflow_provider_aimlbilling.compat import NOTSET, AirflowException, BaseOp
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
+from airflow_provider_aimlbilling.thresholds import check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -40,7 +41,7 @@ class GetBalanceOperator(BaseOperator):
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
         balance = AimlBillingHook(self.aimlbilling_conn_id).get_balance()
-        self.log.info("The account of %s holds %s.", self.aimlbilling_conn_id, balance.amount)
+        self.log.info("Balance of %s: %s.", self.aimlbilling_conn_id, balance.amount)
         return balance.to_dict()
 
 
@@ -60,6 +61,7 @@ class _GateOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_threshold(threshold, self)
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.respect_key_limit = respect_key_limit
@@ -91,6 +93,8 @@ class BalanceCheckOperator(_GateOperator):
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :raises InsufficientBalanceError: the balance is below the threshold, or the API says that the account is out of
         credits.
+    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
+        a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
@@ -99,7 +103,7 @@ class BalanceCheckOperator(_GateOperator):
         """Read the balance, decide, and fail or succeed."""
         verdict = self._decide(context)
         if not verdict.clears:
-            raise InsufficientBalanceError(f"The account of {self.aimlbilling_conn_id!r} cannot pay: {verdict.reason}.")
+            raise InsufficientBalanceError(verdict.refusal(self.aimlbilling_conn_id))
         return verdict.balance.to_dict() if verdict.balance else None
 
 
@@ -149,6 +153,8 @@ class BalanceShortCircuitOperator(_SkippingGateOperator):
         only the tasks directly downstream are skipped, and the trigger rules of the tasks after them apply.
     :raises AirflowException: it is mapped, or Airflow would not apply its skips in this DAG. Raised when Airflow parses
         the DAG.
+    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
+        a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
@@ -185,6 +191,8 @@ class BalanceBranchOperator(_SkippingGateOperator):
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :raises AirflowException: one of the ids is neither a task nor a task group. Both lists are checked on every run.
         When Airflow parses the DAG: it is mapped, or Airflow would not apply its skips in this DAG.
+    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
+        a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """

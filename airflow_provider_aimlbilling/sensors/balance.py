@@ -18,10 +18,12 @@ from airflow_provider_aimlbilling.compat import (
     is_mapped,
     seconds_since_first_poke,
     timeout_per_try,
+    try_number,
 )
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
+from airflow_provider_aimlbilling.thresholds import check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -55,9 +57,9 @@ class BalanceSensor(BaseSensorOperator):
     """
     Wait until the balance of an AI/ML API account reaches a threshold.
 
-    The sensor waits while the balance is low or the API cannot be reached, until ``timeout``. A refused key, an invalid
-    connection or threshold, and an answer that is not as documented fail it at once. It behaves the same in all three
-    modes: ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
+    The sensor waits while the balance is low or the API cannot be reached, until ``timeout``. A refused key and an
+    invalid connection or threshold fail it at once, an answer that is not as documented only after it has lasted. It
+    behaves the same in all three modes: ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``.
 
     Its XCom is the balance that opened the gate, as :meth:`Balance.to_dict` returns it. The XCom ``verdict`` holds the
     last verdict, as :meth:`Verdict.to_dict` returns it.
@@ -70,7 +72,8 @@ class BalanceSensor(BaseSensorOperator):
         credits"``, dollars as ``"2.50 USD"`` or ``"$2.50"``; templated. If it is not set, the account's own
         ``lowBalance`` decides, which only ``api_version`` v1 reports.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
-    :param deferrable: wait in the triggerer, without a worker slot. Default: ``[operators] default_deferrable``.
+    :param deferrable: wait in the triggerer, without a worker slot. Needs a running triggerer. Default: ``[operators]
+        default_deferrable``.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :param fail_if_topup_stuck: fail early if waiting cannot succeed: auto top-up is on, the balance has been below its
         threshold for ``topup_grace`` seconds, and the ledger shows no payment since.
@@ -114,6 +117,7 @@ class BalanceSensor(BaseSensorOperator):
             raise ValueError(f"poke_interval must be at least {MIN_POKE_INTERVAL} seconds, not {self.poke_interval!r}.")
         if not 0 < topup_grace < math.inf:
             raise ValueError(f"topup_grace must be above 0 seconds, because a payment takes time, not {topup_grace!r}.")
+        check_threshold(threshold, self)
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
@@ -188,14 +192,16 @@ class BalanceSensor(BaseSensorOperator):
             with timeout_per_try(self, context):
                 result = super().execute(context)
         except AirflowSensorTimeout:
-            self._report_outcome(context, wait_state.verdict_dict(), clears=False)
+            self._count(clears=False)
             self._fail_or_skip(self._timeout_error(wait_state.summary()))
         except AirflowSkipException as skip:
             if not isinstance(skip.__cause__, AimlBillingError):
-                self._report_outcome(context, wait_state.verdict_dict(), clears=False)
+                self._count(clears=False)
             # BaseSensorOperator raised it because of one of the flags: without a cause, of soft_fail after a timeout.
             self._fail_or_skip(skip.__cause__ or self._timeout_error(wait_state.summary()))
-        self._report_outcome(context, wait_state.verdict_dict(), clears=True)
+        finally:
+            self._push_verdict(context, wait_state.verdict_dict())
+        self._count(clears=True)
         return result
 
     def _poke_then_defer(self, context: Context, wait_state: WaitState) -> Any:
@@ -207,19 +213,19 @@ class BalanceSensor(BaseSensorOperator):
             if not self.silent_fail:
                 self._fail_or_skip(error)
             self.log.exception("The first poke failed. Still waiting, because silent_fail is set.")
-        verdict = wait_state.verdict_dict()
+        finally:
+            self._push_verdict(context, wait_state.verdict_dict())  # in case the triggerer never reads a balance
         if poked:
-            self._report_outcome(context, verdict, clears=True)
+            self._count(clears=True)
             return poked.xcom_value
         if time.time() >= deadline:
-            self._report_outcome(context, verdict, clears=False)
+            self._count(clears=False)
             self._fail_or_skip(self._timeout_error(wait_state.summary()))
         from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
         from airflow_provider_aimlbilling.waiting import deferral
 
         self.log.info("Deferring: %s.", deferral.describe_polling(self, deadline))
-        self._push_verdict(context, verdict)  # in case the triggerer never reads a balance
-        arguments = deferral.trigger_arguments(self, wait_state, deadline, self._retry_after(), _try_number(context))
+        arguments = deferral.trigger_arguments(self, wait_state, deadline, self._retry_after(), try_number(context))
         self.defer(
             trigger=BalanceTrigger(**arguments),
             method_name="execute_complete",
@@ -238,15 +244,15 @@ class BalanceSensor(BaseSensorOperator):
         """
         from airflow_provider_aimlbilling.waiting.trigger_event import TimeoutEvent, is_stale, read_event
 
-        if is_stale(event, _try_number(context)):
+        if is_stale(event, try_number(context)):
             self.log.info("The trigger's event is not of this try of the task. Reading the balance again.")
-            asked_again: dict[str, Any] = self.execute(context)
-            return asked_again
+            return self.execute(context)  # type: ignore[no-any-return]
+        if isinstance(event, dict):
+            self._push_verdict(context, event.get("verdict"))
         outcome = read_event(event)
+        self._count(clears=not isinstance(outcome, TimeoutEvent))
         if isinstance(outcome, TimeoutEvent):
-            self._report_outcome(context, outcome.verdict, clears=False)
             raise self._timeout_error(outcome.message)
-        self._report_outcome(context, outcome.verdict, clears=True)
         return outcome.balance
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -262,18 +268,18 @@ class BalanceSensor(BaseSensorOperator):
                 raise
             # Airflow itself ended the deferral. The reason reads the same in all versions; the exception differs.
             if "timeout" in str(error).lower():
-                self._report_outcome(context, None, clears=False)
+                self._count(clears=False)
                 self._fail_or_skip(self._timeout_error("The triggerer did not report back. Is one running?"))
             self._fail_or_skip(error)
 
-    def _report_outcome(self, context: Context, verdict: object, *, clears: bool) -> None:
-        """Count how the gate ended, by a verdict or a timeout, and push the verdict. An error is neither."""
+    def _count(self, *, clears: bool) -> None:
+        """Count how the gate ended, by a verdict or a timeout. An error is neither."""
         from airflow_provider_aimlbilling.metrics import count_decision
 
         count_decision(self.aimlbilling_conn_id, clears=clears)
-        self._push_verdict(context, verdict)
 
     def _push_verdict(self, context: Context, verdict: object) -> None:
+        """Push the last verdict, however the wait goes on or ends."""
         if self.do_xcom_push and isinstance(verdict, dict):
             context["ti"].xcom_push(key="verdict", value=verdict)
 
@@ -285,16 +291,10 @@ class BalanceSensor(BaseSensorOperator):
         return self._poll.retry_after() if self._poll else 0.0
 
     def _timeout_error(self, summary: str) -> AirflowSensorTimeout:
-        return AirflowSensorTimeout(
-            f"The balance did not reach the threshold within {self.timeout:g} seconds. {summary}"
-        )
+        return AirflowSensorTimeout(f"Timed out after {self.timeout:g} seconds. {summary}")
 
     def _fail_or_skip(self, error: BaseException) -> NoReturn:
         """End without success, as the flags require. All modes end here."""
         if self.never_fail or (self.soft_fail and isinstance(error, AirflowSensorTimeout)):
             raise AirflowSkipException(str(error)) from None
         raise error from None
-
-
-def _try_number(context: Context) -> int | None:
-    return getattr(context.get("ti"), "try_number", None)

@@ -48,9 +48,10 @@ class BalanceTrigger(BaseTrigger):
 
     - ``cleared``: with ``balance`` and ``verdict``, as :meth:`Balance.to_dict` and :meth:`Verdict.to_dict` return them;
     - ``timeout``: with ``message``, and the last ``verdict`` if there was one;
-    - ``failed``: with ``error`` (the name of a class in ``exceptions``) and ``message``;
+    - ``failed``: with ``error`` (the name of a class in ``exceptions``), ``message``, and the last ``verdict`` if there
+      was one;
 
-    and with ``try_number``, the try of the task that it belongs to.
+    and with ``aimlbilling_conn_id`` and ``try_number``, the try of the task that it belongs to.
 
     All triggers of one connection and interval that wait in one triggerer share one poll.
 
@@ -190,7 +191,7 @@ class BalanceTrigger(BaseTrigger):
             event = failed_event(error)
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             event = unexpected_error_event(fault)
-        event["try_number"] = self._current_try()
+        event |= {"aimlbilling_conn_id": self.aimlbilling_conn_id, "try_number": self._current_try()}
         if self.end_from_trigger and event["status"] == "cleared" and await self._push_xcom(event["balance"]):
             yield TaskSuccessEvent()
         else:
@@ -239,7 +240,7 @@ class BalanceTrigger(BaseTrigger):
             if self.deadline is not None and time.time() >= self.deadline:
                 return timeout_event(wait_state.summary(), wait_state.verdict)
         except AimlBillingError as error:
-            return failed_event(error)
+            return failed_event(error, wait_state.verdict)
         except Exception as fault:  # noqa: BLE001 - a trigger must not raise
             return unexpected_error_event(fault)
         return None

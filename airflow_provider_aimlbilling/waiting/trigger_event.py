@@ -22,11 +22,9 @@ class ClearedEvent:
     The gate opened.
 
     :param balance: as :meth:`Balance.to_dict` returns it.
-    :param verdict: as :meth:`Verdict.to_dict` returns it; unchecked, and only passed on.
     """
 
     balance: dict[str, Any]
-    verdict: object
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,9 @@ class TimeoutEvent:
     The deadline passed.
 
     :param message: summary of the wait.
-    :param verdict: the last one, as :meth:`Verdict.to_dict` returns it; unchecked, and only passed on.
     """
 
     message: str
-    verdict: object
 
 
 def cleared_event(verdict: Verdict, balance: Balance) -> dict[str, Any]:
@@ -52,11 +48,21 @@ def timeout_event(message: str, verdict: Verdict | None) -> dict[str, Any]:
     return {"status": "timeout", "message": message, "verdict": verdict.to_dict() if verdict else None}
 
 
-def failed_event(error: AimlBillingError) -> dict[str, Any]:
-    """Return the event of a gate that waiting cannot open."""
+def failed_event(error: AimlBillingError, verdict: Verdict | None = None) -> dict[str, Any]:
+    """
+    Return the event of a gate that waiting cannot open.
+
+    :param error: why.
+    :param verdict: the last one, if there was one.
+    """
     # All gates of a poll receive the same error object. Its traceback would keep each of them in memory.
     error.with_traceback(None)
-    return {"status": "failed", "error": type(error).__name__, "message": str(error)}
+    return {
+        "status": "failed",
+        "error": type(error).__name__,
+        "message": str(error),
+        "verdict": verdict.to_dict() if verdict else None,
+    }
 
 
 def unexpected_error_event(fault: Exception) -> dict[str, Any]:
@@ -92,9 +98,9 @@ def read_event(event: object) -> ClearedEvent | TimeoutEvent:
     event = event if isinstance(event, dict) else {"status": event}
     status, message = event.get("status"), event.get("message")
     if status == "cleared":
-        return ClearedEvent(Balance.from_dict(event.get("balance")).to_dict(), event.get("verdict"))
+        return ClearedEvent(Balance.from_dict(event.get("balance")).to_dict())
     if status == "timeout" and isinstance(message, str):
-        return TimeoutEvent(message, event.get("verdict"))
+        return TimeoutEvent(message)
     kind = getattr(exceptions, str(event.get("error")), None)
     if (
         status == "failed"

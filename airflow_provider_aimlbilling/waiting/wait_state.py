@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
+from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
 from airflow_provider_aimlbilling.waiting.log_limit import StateLog
@@ -20,14 +22,15 @@ from airflow_provider_aimlbilling.waiting.log_limit import StateLog
 # An answer that is not the API's own word ends a wait only when it has lasted for so many polls, and for so long.
 ODD_ANSWER_POLLS = 5
 ODD_ANSWER_SECONDS = 300.0
+# While it waits, a gate logs a changed balance at most once in so many seconds.
+BALANCE_LOG_INTERVAL = 60.0
 
 
 class WaitState:
     """
     The wait of one gate, used by the sensor on a worker and by the trigger.
 
-    It logs when something changes, not at every poll; an API that keeps failing and recovering gets at most one
-    line a minute.
+    It logs when something changes, not at every poll, and at most once a minute if it keeps changing.
 
     :param gate: the rule that decides.
     :param log: a logger of any kind, for the person on call.
@@ -38,7 +41,8 @@ class WaitState:
 
     # There may be thousands of these, each for days.
     __slots__ = (
-        *("_changes", "_initial_last_seen", "_log", "_odd_polls", "_odd_since", "_silent_fail"),
+        *("_balance_logged_at", "_changes", "_initial_last_seen", "_log", "_logged_balance", "_odd_polls"),
+        *("_odd_since", "_silent_fail"),
         *("gate", "last_fault", "verdict"),
     )
 
@@ -51,6 +55,8 @@ class WaitState:
         self._changes = StateLog()
         self._odd_polls, self._odd_since = 0, 0.0  # contract errors since the last balance
         self._initial_last_seen = last_seen
+        self._logged_balance: Amount | None = None  # that the last line about a reading showed
+        self._balance_logged_at = -math.inf
         self.last_fault = last_fault  # empty once a balance has been read again
         self.verdict: Verdict | None = None  # the last one
 
@@ -80,8 +86,11 @@ class WaitState:
         except (AimlBillingThresholdError, AimlBillingContractError) as error:
             self.handle_error(error)
             return None
-        already_logged = bool(self.verdict or self._initial_last_seen) and not self.last_fault
+        is_first = not self.last_seen
+        logged_before = not self.verdict and not self.last_fault and verdict.reason == self._initial_last_seen
         self.last_fault, self.verdict, self._odd_polls = "", verdict, 0
+        if is_first and self.gate.warning:
+            self._log.warning(self.gate.warning)
         if verdict.clears:
             self._log.info("Gate open: %s.", verdict.reason)
             return verdict
@@ -95,9 +104,23 @@ class WaitState:
                     f"Last reading: {verdict.reason}."
                 )
             )
-        elif self._changes.is_due("waiting") and not already_logged:
+        elif self._is_news(verdict, logged_before):
             self._log.info("Waiting: %s.%s", verdict.reason, _top_up_hint(reading))
         return verdict
+
+    def _is_news(self, verdict: Verdict, logged_before: bool) -> bool:
+        """Return whether a reading below the threshold is worth a line: the API recovered, or the balance changed."""
+        now = time.monotonic()
+        if self._changes.is_due("waiting"):
+            is_news = not logged_before
+        else:
+            balance_changed = verdict.available != self._logged_balance
+            is_news = balance_changed and now - self._balance_logged_at >= BALANCE_LOG_INTERVAL
+            if is_news:
+                self._balance_logged_at = now
+        if is_news or logged_before:
+            self._logged_balance = verdict.available
+        return is_news
 
     def handle_error(self, error: AimlBillingError) -> None:
         """
@@ -114,7 +137,7 @@ class WaitState:
         self.last_fault = str(error)
         # Compared by kind, not by text: the text contains a request id, which differs each time.
         if self._changes.is_due((type(error), getattr(error, "status", None))):
-            self._log.warning("Still waiting. The last poll failed: %s", error)
+            self._log.warning("Still waiting: %s", error)
 
     def _has_lasted(self) -> bool:
         """Count an odd answer, and return whether there have been too many of them for too long."""
@@ -126,7 +149,7 @@ class WaitState:
 
     def summary(self) -> str:
         """Return the last reading and, if the last poll failed, its error."""
-        last_seen = f"Last reading: {self.last_seen}." if self.last_seen else "No balance was read."
+        last_seen = f"{self.last_seen[0].upper()}{self.last_seen[1:]}." if self.last_seen else "No balance was read."
         return f"{last_seen} Last error: {self.last_fault}" if self.last_fault else last_seen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -59,7 +60,11 @@ def test_the_refusal_of_a_management_key_names_the_right_kind_of_key(sandbox: Sa
 
 def test_a_refused_key_is_to_be_replaced_where_it_came_from(sandbox: Sandbox, settings: Settings) -> None:
     sandbox.fail(status=401)
-    for conn_id, place in (("team_a", "the password of the connection 'team_a'"), ("", "the settings")):
+    of_connection = "Key of 'team_a' refused (401): put a working key into the password of the connection "
+    for conn_id, message in (
+        ("team_a", of_connection),
+        ("", "API key refused (401): put a working key into the settings."),
+    ):
         client = AimlBillingClient(replace(settings, conn_id=conn_id), retries=0)
-        with pytest.raises(AimlBillingAuthError, match=f"put a working key into {place}"):
+        with pytest.raises(AimlBillingAuthError, match=f"^{re.escape(message)}"):
             client.get_balance()

@@ -208,7 +208,7 @@ def test_auto_top_up_is_known_to_be_on_without_its_amount(sandbox: Sandbox, clie
     sandbox.fail(body=b'{"autotopup_settings": {"is_enabled": true, "threshold": 5, "currency": "USD"}}')
     top_up = client.get_top_up()
     assert (top_up.is_enabled, top_up.threshold, top_up.amount) == (True, 10_000_000, None)
-    assert str(top_up) == "auto top-up is on when the balance is below 10,000,000 credits (5.00 USD)"
+    assert str(top_up) == "auto top-up is on when the balance is below 5.00 USD"
 
 
 @pytest.mark.parametrize("digits", ["", ".1", ".12", ".123", ".1234567", ".123456789"])

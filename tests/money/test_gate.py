@@ -28,16 +28,16 @@ def test_reaching_the_threshold_is_enough(threshold: int, clears: bool) -> None:
 
 def test_a_verdict_states_balance_threshold_and_shortfall_in_both_units() -> None:
     verdict = Gate(Amount.parse("3 USD")).decide(FULL)
-    assert verdict.reason == (
-        "balance 5,000,000 credits (2.50 USD) is below threshold 6,000,000 credits (3.00 USD), "
-        "short by 1,000,000 credits (0.50 USD)"
-    )
+    assert verdict.reason == ("0.50 USD missing: balance 2.50 USD, needs 3.00 USD")
     assert json.loads(json.dumps(verdict.to_dict())) == {
         "clears": False,
         "reason": verdict.reason,
         "threshold_credits": 6_000_000,
+        "threshold_usd": "3.00",
         "available_credits": 5_000_000,
+        "available_usd": "2.50",
         "shortfall_credits": 1_000_000,
+        "shortfall_usd": "0.50",
         "short_of": "balance",
         "balance": FULL.to_dict(),
     }
@@ -47,7 +47,7 @@ def test_a_balance_that_contradicts_its_own_low_balance_does_not_open_the_gate()
     assert not Gate().decide(Balance(0, False, 10_000)).clears
     reported_low = Gate().decide(Balance(20_000, True, 10_000))
     assert not reported_low.clears
-    assert "is below" not in reported_low.reason, "that would be untrue"
+    assert "missing" not in reported_low.reason, "that would be untrue"
 
 
 def test_out_of_credits_counts_as_below_any_threshold_and_invents_no_figure() -> None:

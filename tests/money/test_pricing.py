@@ -50,7 +50,7 @@ def test_an_estimate_lists_the_rates_it_used_and_when_they_were_read() -> None:
     assert VIDEO.estimate({"second": 5}, {"resolution": "1080p"}, "20%").to_dict() == {
         "model": "m",
         "amount_credits": "7800000",
-        "amount_usd": "3.9",
+        "amount_usd": "3.90",
         "margin_percent": "20",
         "rates": [
             {"unit": "second", "quantity": "5", "price_usd": "0.65", "per": "1", "when": {"resolution": "1080p"}}

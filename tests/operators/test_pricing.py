@@ -37,7 +37,7 @@ def test_an_estimate_is_the_threshold_of_the_gates(run_dag: Any, sandbox: Sandbo
     """
     run = run_dag(body)
     assert run.xcom("price") == "7000000 credits"
-    assert run.xcom("price", key="estimate")["amount_usd"] == "3.5"
+    assert run.xcom("price", key="estimate")["amount_usd"] == "3.50"
     assert run.xcom("price", key="estimate")["rates"][0]["quantity"] == "1000000"
     assert (run.state("wait"), run.state("check")) == ("skipped", "failed")
     for task in ("wait", "skip", "check"):

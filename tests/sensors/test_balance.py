@@ -7,12 +7,13 @@ The invariant: the three modes have the same outcome.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import KEY, MODES
+from support import KEY, MODES, wait_until
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
@@ -48,7 +49,7 @@ def test_all_modes_end_alike(run_dag: Any, sandbox: Sandbox, reading: str, flag:
         f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.2, timeout=0.7, {MODES[mode]}, {flag})"
     )
     assert run.state() == expected_state(reading, flag)
-    waited = "The balance did not reach the threshold within 0.7 seconds" in run.log
+    waited = "Timed out after 0.7 seconds" in run.log
     assert waited == (reading in WAITED_THROUGH or (flag == "silent_fail=True" and reading == "refused key"))
     if not waited:
         assert len(sandbox.requests) == 1
@@ -79,9 +80,44 @@ def test_a_timeout_reports_balance_shortfall_and_error(run_dag: Any, sandbox: Sa
     run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=1.2, {MODES[mode]})")
     assert run.state() == "failed"
     if mode != "reschedule":  # each poke is a separate process there, and the last one read no balance
-        assert "balance 3,000,000 credits (1.50 USD)" in run.log
-        assert "short by 1,000,000 credits (0.50 USD)" in run.log
+        assert "balance 1.50 USD" in run.log
+        assert "0.50 USD missing" in run.log
     assert "answered 502" in run.log
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ending", ["timeout", "refused key"])
+def test_the_verdict_is_that_of_the_last_reading(run_dag: Any, sandbox: Sandbox, ending: str, mode: str) -> None:
+    """Also when an error ends the wait: the person on call wants to know what the account held."""
+    sandbox.set_balance("0.40 USD")
+
+    def top_up_a_little() -> None:
+        wait_until(lambda: sandbox.requests, seconds=60)
+        time.sleep(0.1)  # until the response is on its way
+        sandbox.set_balance("1.40 USD")
+        polls = len(sandbox.requests)
+        if ending == "refused key":
+            wait_until(lambda: len(sandbox.requests) >= polls + 2)
+            sandbox.fail(status=401)
+
+    threading.Thread(target=top_up_a_little).start()
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=3, {MODES[mode]})")
+    assert run.state() == "failed"
+    if mode == "reschedule" and ending == "refused key":
+        return  # each poke is a process of its own, and Airflow deletes what earlier ones have pushed
+    verdict = run.xcom(key="verdict")
+    assert (verdict["available_usd"], verdict["shortfall_usd"]) == ("1.40", "0.60")
+    if mode != "reschedule":
+        assert run.log.count("Waiting: ") == 2, "the partial top-up is logged"
+    assert "0.60 USD missing: balance 1.40 USD, needs 2.00 USD" in run.log
+
+
+@pytest.mark.parametrize("gate", ["BalanceSensor", "BalanceCheckOperator"])
+def test_a_threshold_below_one_cent_is_warned_about(run_dag: Any, sandbox: Sandbox, gate: str) -> None:
+    run = run_dag(f"{gate}(task_id='gate', threshold=3)")
+    assert run.state() == "success"
+    assert "The threshold 3 credits (0.0000015 USD) is below one cent." in run.log
+    assert "below one cent" not in run_dag(f"{gate}(task_id='gate', threshold='2 USD')").log
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -151,7 +187,7 @@ def test_a_retry_after_beyond_the_timeout_means_no_further_request(run_dag: Any,
 def test_an_invalid_threshold_ends_the_gate_before_any_request(
     run_dag: Any, sandbox: Sandbox, flag: str, mode: str
 ) -> None:
-    run = run_dag(f"BalanceSensor(task_id='gate', threshold='12 EUR', {MODES[mode]}, {flag})")
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold=\"{{{{ '12 EUR' }}}}\", {MODES[mode]}, {flag})")
     assert run.state() == ("skipped" if flag == "never_fail=True" else "failed")
     assert sandbox.requests == []
 
@@ -170,7 +206,7 @@ def test_flags_apply_to_errors_of_airflow_too(
     sandbox.set_balance(0)
     run = run_dag(f"BalanceSensor(task_id='gate', threshold=1, poke_interval=0.2, timeout=0.5, {MODES[mode]}, {flag})")
     assert run.state() == ("skipped" if flag == "never_fail=True" else "failed")
-    assert ("The balance did not reach the threshold within" in run.log) is (flag == "silent_fail=True")
+    assert ("Timed out after" in run.log) is (flag == "silent_fail=True")
 
 
 @pytest.mark.parametrize("mode", MODES)

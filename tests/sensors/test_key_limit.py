@@ -61,8 +61,8 @@ def test_a_gate_compares_with_the_smaller_of_balance_and_key_limit(
     run = run_dag(body)
     assert run.state() == ("success" if enough else CLOSED.get(gate, "success"))
     if not enough:
-        assert "what the key may still spend, 3,980,000 credits (1.99 USD) (limit 6,000,000" in run.log
-        assert "short by 20,000 credits (0.01 USD)" in run.log
+        assert "the key may still spend 1.99 USD (limit 3.00 USD" in run.log
+        assert "0.01 USD missing" in run.log
     if gate == "branch":
         assert (run.state("yes"), run.state("no")) == (("success", "skipped") if enough else ("skipped", "success"))
     verdict = run.xcom(key="verdict")

@@ -88,7 +88,7 @@ WORKER_ONLY: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "only a worker can render the aimlbilling_conn_id",
     ),
-    "not an amount": ({"threshold": "3 EUR"}, {}, "only a worker can render the threshold"),
+    "not an amount": ({"threshold": ["3 USD"]}, {}, "only a worker can render the threshold"),
     "a broken template": ({"threshold": "{{ params.x"}, {}, "Jinja cannot parse it"),
     "macros of the DAG": ({"threshold": "{{ params.x }}"}, {"user_defined_macros": {"params": 1}}, "of its own"),
     "filters of the DAG": ({"threshold": "{{ params.x | f }}"}, {"user_defined_filters": {"f": int}}, "of its own"),

@@ -45,7 +45,7 @@ def test_a_stuck_top_up_fails_the_gate_early_whatever_soft_fail_says(run_dag: An
     let_top_up_fail(sandbox)
     run = run_dag(gate(mode, fail_if_topup_stuck=True))
     assert run.state() == "failed", "soft_fail is for timeouts"
-    setting = "buys 40,000,000 credits (20.00 USD) when the balance is below 10,000,000 credits (5.00 USD)"
+    setting = "buys 20.00 USD when the balance is below 5.00 USD"
     assert f"Setting: auto top-up is on: {setting}." in run.log
     assert "for 3600 seconds" in run.log
     assert "AimlBillingTopUpStuckError" in run.log
@@ -80,7 +80,7 @@ def test_silent_fail_logs_a_stuck_top_up_and_keeps_waiting(run_dag: Any, sandbox
     let_top_up_fail(sandbox)
     run = run_dag(gate("deferrable", fail_if_topup_stuck=True, silent_fail=True, timeout=1))
     assert run.state() == "skipped"
-    assert "Still waiting. The last poll failed: Auto top-up is stuck" in run.log
+    assert "Still waiting: Auto top-up is stuck" in run.log
 
 
 def test_an_account_that_is_out_of_credits_can_be_stuck_too(sandbox: Sandbox) -> None:

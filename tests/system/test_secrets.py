@@ -36,7 +36,7 @@ def test_nothing_that_airflow_stores_contains_the_key(
 
     # The search has something to find in each place.
     log = wait_for_logs(
-        "", "put a working key into the password of the connection", "Paste the key again", "short by 994,000,000"
+        "", "put a working key into the password of the connection", "Paste the key again", "497.00 USD missing"
     )
     logs = [path for path in deployment.home.rglob("*.log") if path.is_file()]
     for path in [*logs, *deployment.home.glob("airflow.db*")]:
@@ -45,5 +45,5 @@ def test_nothing_that_airflow_stores_contains_the_key(
     assert KEY[:8] not in log, "not even a part of it that would help to guess it"
     if postgres:
         database = postgres.dump("airflow")
-        assert "short by 994,000,000" in database
+        assert "497.00 USD missing" in database
         assert KEY not in database

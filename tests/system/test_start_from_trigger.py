@@ -107,7 +107,7 @@ def test_a_gate_that_does_not_open_ends_on_a_worker(
     deployment.wait_for("the gates to end", lambda: deployment.states(run) == expected, seconds=240)
     wait_for_logs(
         "does_not_open",
-        "The balance did not reach the threshold within 4 seconds",
+        "Timed out after 4 seconds",
         "'3 EUR' is not an amount of money",
         "AimlBillingAuthError",
     )

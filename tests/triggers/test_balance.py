@@ -41,7 +41,7 @@ def test_a_balance_that_is_enough_fires_cleared(sandbox: Sandbox) -> None:
 def test_the_deadline_is_the_gate_s_own(sandbox: Sandbox) -> None:
     event = asyncio.run(fire(trigger(threshold="9000000", deadline=time.time() + 0.5)))
     assert event["status"] == "timeout"
-    assert "short by 4,000,000 credits (2.00 USD)" in event["message"]
+    assert "2.00 USD missing" in event["message"]
 
 
 def test_the_deadline_holds_during_a_long_retry_after(sandbox: Sandbox) -> None:
@@ -145,6 +145,8 @@ def test_an_unexpected_error_shows_only_its_type(monkeypatch: pytest.MonkeyPatch
         "status": "failed",
         "error": "AimlBillingError",
         "message": "Reading the balance failed unexpectedly with RuntimeError.",
+        "verdict": None,
+        "aimlbilling_conn_id": "aimlbilling_default",
         "try_number": None,
     }
 

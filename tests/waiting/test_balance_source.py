@@ -201,7 +201,7 @@ def test_an_api_that_fails_and_recovers_all_the_time_makes_few_log_lines(
         assert server.connections > 15
     lines = [record for record in caplog.records if record.name == module.__name__]
     assert 1 <= len(lines) <= 3
-    assert all(event["status"] == "timeout" and "short by" in event["message"] for event in events)
+    assert all(event["status"] == "timeout" and "missing: balance" in event["message"] for event in events)
 
 
 def test_the_state_of_each_gate_is_logged_a_few_times_at_most(
