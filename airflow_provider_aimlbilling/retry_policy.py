@@ -55,7 +55,8 @@ class AimlApiRetryPolicy(RetryPolicy):
 
     - 401, 402, 403: no retry. The vendor documents 401 as a refused key. It documents 403 both as "out of credits" and
       as "this key is not allowed to do this"; only the message distinguishes them, if the client keeps it. The task's
-      log says which.
+      log says which. For a 403 with a body that is not the API's own, such as a firewall's page, the task's own
+      settings apply.
     - 408, 429, 5xx: retry, after ``Retry-After`` (seconds or a date, at most one hour) if the response has it,
       otherwise after the task's own ``retry_delay``.
     - everything else: the task's own settings apply.
@@ -161,8 +162,10 @@ def _decide_by_status(status: int, links: Sequence[BaseException]) -> RetryDecis
         return RetryDecision.fail(f"HTTP {status}: the account is out of credits: top it up")
     if Refusal.KEY_REFUSED in refusals:
         return RetryDecision.fail(f"HTTP {status}: the API refused the key: replace the key")
-    if status == 403:
-        # Nothing more is known, because some clients do not keep the message.
+    # Some clients do not keep the body. If there is one that is not the API's, a firewall or proxy has answered.
+    if Refusal.NOT_ALLOWED in refusals or (
+        status == 403 and not any(_call_safely(_answers_of, link) for link in links)
+    ):
         return RetryDecision.fail(
             "HTTP 403, and the message does not mention credits: check the key and its limit, then the balance"
         )
@@ -178,14 +181,17 @@ def _retry(what: str, seconds: float | None) -> RetryDecision:
     return RetryDecision.retry(timedelta(seconds=seconds), f"{what}: retry after {seconds:.0f} s, as the API asks")
 
 
-def _bodies_of(link: BaseException) -> list[object]:
-    """Return what an exception has of the response's body, in any form."""
+def _answers_of(link: BaseException) -> list[str | bytes | Mapping[Any, Any]]:
+    """Return what an exception has of the response's body."""
     response = _get(link, "response")
-    bodies = [_get(link, "body")]
     # In requests this is False until the body has been read. Reading it now could take forever.
-    if _get(response, "_content") is not False:
-        bodies.append(_get(response, "text"))
-    bodies.append(_get(link, "message"))
+    text = None if _get(response, "_content") is False else _get(response, "text")
+    return [body for body in (_get(link, "body"), text) if isinstance(body, str | bytes | Mapping) and body]
+
+
+def _bodies_of(link: BaseException) -> list[object]:
+    """Return what an exception has of the response's body or of its message, in any form."""
+    bodies: list[object] = [*_answers_of(link), _get(link, "message")]
     # A text that is not JSON is at least a message.
     bodies += [{"message": text} for text in bodies if isinstance(text, str)]
     return [body for body in bodies if isinstance(body, str | bytes | Mapping)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from support import AIRFLOW_3_2
 
-from airflow_provider_aimlbilling.guard import Guard, require_balance
+from airflow_provider_aimlbilling.guard import Guard, arequire_balance, require_balance
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -273,6 +275,72 @@ def test_a_call_inside_a_task_also_checks_after_the_task_was_deferred(run_dag: A
     )
     assert run.state() == "failed"
     assert "SPENT IT" not in run.log
+
+
+ASYNCHRONOUS = """
+    import asyncio
+    from airflow_provider_aimlbilling.guard import arequire_balance, require_balance
+
+    async def job():
+        {call}
+        print("SPENT" + " IT")
+
+    @task
+    def gate():
+        asyncio.run(job())
+
+    gate()
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "state"),
+    [
+        ('await arequire_balance("2 USD")', "success"),
+        ('await arequire_balance("{{ params.need }}")', "success"),
+        ('await arequire_balance("3 USD")', "failed"),
+        ('await arequire_balance("3 USD", skip_if_insufficient=True)', "skipped"),
+        ('await arequire_balance("2 USD", aimlbilling_conn_id="missing", skip_if_insufficient=True)', "failed"),
+        ('await asyncio.gather(*[arequire_balance("2 USD") for _ in range(40)])', "success"),
+        ('require_balance("2 USD")', "failed"),
+    ],
+)
+def test_an_asynchronous_guard(run_dag: Any, sandbox: Sandbox, call: str, state: str) -> None:
+    run = run_dag(ASYNCHRONOUS.replace("{call}", call))
+    assert run.state() == state
+    assert ("SPENT IT" in run.log) is (state == "success")
+    if not call.startswith("await"):
+        assert "Write: await arequire_balance(" in run.log
+        assert not sandbox.requests
+
+
+@pytest.mark.skipif(not AIRFLOW_3_2, reason="Airflow 3.2 added asynchronous tasks")
+def test_an_asynchronous_guard_leaves_the_event_loop_free(run_dag: Any, sandbox: Sandbox) -> None:
+    sandbox.fail(delay=1, times=1)
+    run = run_dag(
+        """
+        import asyncio
+        from airflow_provider_aimlbilling.guard import arequire_balance
+
+        @task
+        async def gate():
+            guard = asyncio.ensure_future(arequire_balance("2 USD"))
+            ticks = 0
+            while not guard.done():
+                await asyncio.sleep(0.01)
+                ticks += 1
+            await guard
+            return ticks
+
+        gate()
+        """
+    )
+    assert run.xcom() > 20
+
+
+def test_an_asynchronous_guard_needs_a_running_task() -> None:
+    with pytest.raises(RuntimeError, match="As pre_execute of a task, use require_balance"):
+        asyncio.run(arequire_balance("2 USD"))
 
 
 def test_a_guard_in_a_subprocess_of_a_task_fails_instead_of_passing_unchecked(sandbox: Sandbox) -> None:

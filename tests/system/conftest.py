@@ -20,7 +20,7 @@ import environment
 import pytest
 from deployment import Deployment
 from postgres import Postgres
-from support import AIRFLOW_3, KEY, ROOT, for_this_airflow
+from support import AIRFLOW_3, AIRFLOW_3_2, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -33,7 +33,7 @@ RUNS = {
     "does_not_open": {},
     "faults": {},
     "hostile": {},
-}
+} | ({"asynchronous": {}} if AIRFLOW_3_2 else {})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,7 +91,7 @@ def deployment(
     dags = folder / "dags"
     dags.mkdir()
     for source in sorted((Path(__file__).parent / "dags").glob("*.py")):
-        if AIRFLOW_3 or source.name != "watcher.py":
+        if (AIRFLOW_3 or source.name != "watcher.py") and (AIRFLOW_3_2 or source.name != "asynchronous.py"):
             (dags / source.name).write_text(for_this_airflow(source.read_text()))
     faulty = json.loads(accounts["faulty"].connection())
     env = {
