@@ -79,7 +79,7 @@ class Services(_Deployment):
 
     def processes(self) -> Iterator[psutil.Process]:
         """Yield the services and all their descendants."""
-        for service in self._processes:
+        for service in self._processes.values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 yield from _process_tree(service.pid)
 

@@ -52,7 +52,7 @@ class Deployment:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         path = {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
         self.env = inherited | path | self._settings(home, dags) | dict(env or {})
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def _settings(self, home: Path, dags: Path) -> dict[str, str]:
         settings = {
@@ -99,16 +99,7 @@ class Deployment:
         services += [] if self.old else [["dag-processor"], ["api-server", "--port", str(self.port)]]
         try:
             for service in services:
-                log = (self.home / f"{service[0]}.log").open("wb")
-                self._processes.append(
-                    subprocess.Popen(
-                        [self.airflow, *service],
-                        env=self.env,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
+                self._start(*service)
             self.wait_for("the services to start", self._healthy, seconds=120)
         except BaseException:
             self._stop()
@@ -120,25 +111,45 @@ class Deployment:
     ) -> None:
         self._stop()
 
-    def _stop(self) -> None:
-        for process in self._processes:
+    def _start(self, name: str, *arguments: str) -> None:
+        log = (self.home / f"{name}.log").open("ab")
+        self._processes[name] = subprocess.Popen(
+            [self.airflow, name, *arguments],
+            env=self.env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _stop(self, *names: str, grace: float = STOP_GRACE) -> None:
+        processes = [self._processes[name] for name in names or self._processes]
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + self.STOP_GRACE
-        for process in self._processes:
+        deadline = time.monotonic() + grace
+        for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
-        for process in self._processes:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def restart(self, name: str) -> None:
+        """
+        Stop a service and start it again. It gets time to tell Airflow that it ends.
+
+        :param name: the service, such as ``triggerer``.
+        """
+        self._stop(name, grace=30)
+        self._start(name)
 
     def run(self, *arguments: str) -> str:
         """Run an ``airflow`` command in this deployment and return its output."""
         return _run([self.airflow, *arguments], env=self.env)
 
     def _healthy(self) -> bool:
-        for process in self._processes:
+        for process in self._processes.values():
             if process.poll() is not None:
                 raise RuntimeError(f"A service ended with exit code {process.returncode}; see {self.home}/*.log")
         kinds = {"SchedulerJob", "TriggererJob"} | (set() if self.old else {"DagProcessorJob"})

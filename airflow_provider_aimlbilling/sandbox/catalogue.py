@@ -9,17 +9,10 @@ from typing import Any
 Catalogue = Sequence[Mapping[str, Any]]
 
 
-def _token(origin: str, price: str) -> dict[str, Any]:
+def _rate(origin: str, price: str, per: int = 1_000_000, name: str = "token", content: str = "text") -> dict[str, Any]:
     """Return a rate in the shape of the live catalogue, which the vendor's OpenAPI document does not show."""
-    usual = {"type": "charge", "name": "token", "content": "text", "measure": "output"}
-    return {
-        **usual,
-        "origin": origin,
-        "phase": "inference",
-        "author": "user",
-        "price": Decimal(price),
-        "per": 1_000_000,
-    }
+    usual = {"type": "charge", "measure": "output", "phase": "inference", "author": "user"}
+    return {**usual, "name": name, "content": content, "origin": origin, "price": Decimal(price), "per": per}
 
 
 _GPT = {
@@ -30,7 +23,7 @@ _GPT = {
     "pricing": {
         "kind": "fixed",
         "currency": "USD",
-        "units": [_token("provided", "2.5"), _token("generated", "10"), _token("cached", "0.25")],
+        "units": [_rate("provided", "2.5"), _rate("generated", "10"), _rate("cached", "0.25")],
     },
 }
 
@@ -91,6 +84,30 @@ CATALOGUE: Catalogue = [
             "kind": "fixed",
             "currency": "USD",
             "units": [{"name": "image", "measure": "output", "price": Decimal("7.8e-03"), "per": 1}],
+        },
+    },
+    {
+        "id": "sandbox/transcriber",
+        "aliases": [],
+        "type": "internal/speech-to-text",
+        "info": {"name": "Sandbox Transcriber", "developer": "Sandbox"},
+        "tags": [],
+        "pricing": {
+            "kind": "fixed",
+            "currency": "USD",
+            "units": [_rate("provided", "0.0043", 60, "second", "audio")],
+        },
+    },
+    {
+        "id": "sandbox/mini",
+        "aliases": [],
+        "type": "openai/chat-completions",
+        "info": {"name": "Sandbox Mini", "developer": "Sandbox"},
+        "tags": [],
+        "pricing": {
+            "kind": "fixed",
+            "currency": "USD",
+            "units": [_rate("provided", "7.8e-09", 1), _rate("generated", "3.12e-08", 1)],
         },
     },
     {

@@ -11,6 +11,7 @@ import requests
 from shapes import SHAPES, deviations
 from support import KEY
 
+from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 Get = Callable[..., requests.Response]
@@ -110,3 +111,22 @@ def test_keys_of_the_wrong_kind_are_refused(sandbox: Sandbox, get: Get) -> None:
     assert get("/v2/usage", management_key, period="24h", key_prefix="abcd1234").status_code == 200
     assert get("/v2/usage", period="24h", key_prefix="abcd1234").status_code == 403
     assert get("/v2/usage", period="24h", key_prefix=KEY[:8]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "work", "usd"),
+    [
+        ("sandbox/chat", {"input tokens": 1_000_000, "output tokens": 100_000}, "3.5"),
+        ("SANDBOX/GPT", {"input_tokens": 1_080_000, "output_tokens": 480_000, "cached": 0}, "7.5"),
+        ("sandbox/mini", {"input": 3_000_000, "output": 0}, "0.0234"),
+        ("sandbox/transcriber", {"seconds": 90}, "0.00645"),
+        ("sandbox/speech", {"characters": 1_000}, "0.039"),
+        ("sandbox/image", {"images": 3}, "0.0234"),
+        ("sandbox/video", {"second": 5}, "3.25"),
+    ],
+)
+def test_the_catalogue_has_each_kind_of_rate(sandbox: Sandbox, model: str, work: dict[str, object], usd: str) -> None:
+    """Both shapes, prices per 1, per 60, per thousand and per million, and every medium."""
+    pricing = AimlBillingClient(Settings(None, base_url=sandbox.url)).get_pricing(model)
+    estimate = pricing.estimate(work, {"resolution": "1080p"} if pricing.dimensions else None)
+    assert estimate.amount.usd == Decimal(usd)

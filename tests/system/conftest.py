@@ -9,6 +9,7 @@ most of the time, so all DAG runs start together, each with an account of its ow
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +26,18 @@ from support import AIRFLOW_3, AIRFLOW_3_2, KEY, ROOT, for_this_airflow
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
-BALANCES = {"waiting": "0.50 USD", "started": 0, "empty": 0, "faulty": "3 USD", "watched": "2 USD", "hostile": 0}
+BALANCES = {
+    "waiting": "0.50 USD",
+    "started": 0,
+    "empty": 0,
+    "faulty": "3 USD",
+    "watched": "2 USD",
+    "hostile": 0,
+    "mapped": "2.50 USD",
+    "dies": 0,
+    "refused": 0,
+    "vault": 0,
+}
 RUNS = {
     "ten_gates": {},
     "no_worker": {"wanted": "1 USD"},
@@ -33,7 +45,11 @@ RUNS = {
     "does_not_open": {},
     "faults": {},
     "hostile": {},
+    "mapped_groups": {},
+    "tries": {},
 } | ({"asynchronous": {}} if AIRFLOW_3_2 else {})
+if AIRFLOW_3:  # on Airflow 2 and SQLite, the gate in poke mode would be the only task that runs
+    RUNS["vault"] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,10 +119,16 @@ def deployment(
         "AIRFLOW_CONN_HOSTILE": accounts["hostile"].connection(),
         "AIRFLOW_CONN_WRONG_KEY": json.dumps(faulty | {"password": f"{KEY}-expired"}),
         "AIRFLOW_CONN_NEWLINE": json.dumps(faulty | {"password": f"{KEY}\n"}),
+        "AIRFLOW_CONN_MAPPED": accounts["mapped"].connection(),
+        "AIRFLOW_CONN_DIES": accounts["dies"].connection(),
+        "AIRFLOW_CONN_REFUSED": accounts["refused"].connection(),
         "AIRFLOW_VAR_BUDGET": "1 USD",
+        "AIRFLOW__SECRETS__BACKEND": "switchable_secrets.SwitchableBackend",
+        "SECRETS_ARE_AWAY_WHILE_THIS_EXISTS": str(folder / "away"),
+        "VAULT_CONNECTION": accounts["vault"].connection(),
+        # For switchable_secrets and airflow_2.
+        "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parent, *([] if AIRFLOW_3 else [ROOT / "tests"])])),
     }
-    if not AIRFLOW_3:
-        env["PYTHONPATH"] = str(ROOT / "tests")  # for airflow_2
     if postgres:
         env |= {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("airflow")}
         PostgresDeployment.database = postgres
