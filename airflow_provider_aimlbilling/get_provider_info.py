@@ -10,6 +10,7 @@ PACKAGE = "airflow-provider-aimlbilling"
 CONNECTION_TYPE = "aimlbilling"
 DEFAULT_CONN_ID = "aimlbilling_default"
 MIN_POKE_INTERVAL = 0.1  # seconds; of the sensor and the watcher
+MAX_TOPUP_GRACE = 1e9  # seconds, about thirty years: the calendar has an end
 INTEGRATION = "AI/ML API billing"
 
 

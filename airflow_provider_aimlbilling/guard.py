@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -47,8 +47,9 @@ def require_balance(
     :param skip_if_insufficient: skip the task instead of failing it. An unknown balance still fails it.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :returns: a callable that takes the context and checks when it is called.
-    :raises RuntimeError: it was called in a process that a task started (``@task.external_python``, a spawned pool),
-        where it cannot check; or in an asynchronous task, which needs :func:`arequire_balance`.
+    :raises RuntimeError: it was called in a process that a task started with its own environment
+        (``@task.external_python``, a spawned pool), where it cannot check; or in an asynchronous task, which needs
+        :func:`arequire_balance`.
     :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
         a template or an XCom.
     :raises InsufficientBalanceError: the account cannot pay.
@@ -78,13 +79,13 @@ def require_balance(
     return guard
 
 
-async def arequire_balance(
+def arequire_balance(
     threshold: object = NOTSET,
     *,
     aimlbilling_conn_id: str = DEFAULT_CONN_ID,
     skip_if_insufficient: bool = False,
     respect_key_limit: bool = False,
-) -> None:
+) -> Coroutine[Any, Any, None]:
     """
     Stop an asynchronous task that must not start without money::
 
@@ -100,16 +101,18 @@ async def arequire_balance(
     :param aimlbilling_conn_id: as in :func:`require_balance`.
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
-    :raises RuntimeError: it was called outside a running task.
+    :returns: a coroutine, which checks when it is awaited. **Without await, nothing is checked.**
+    :raises RuntimeError: it was called outside an event loop or a running task.
     :raises InsufficientBalanceError: or another exception, as in :func:`require_balance`.
     """
     context = _current_context()
-    if context is None:
+    # Checked here and not in a coroutine, which would do nothing at all if it was never awaited.
+    if context is None or not _in_event_loop() or (isinstance(threshold, Mapping) and "ti" in threshold):
         raise RuntimeError(
-            "arequire_balance needs a running task: await it inside an async @task. As pre_execute of a task, use "
-            "require_balance."
+            "arequire_balance only works in an async task: write await arequire_balance(…) there. Elsewhere, and as "
+            "pre_execute of any task, use require_balance(…)."
         )
-    await Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit).acheck(context)
+    return Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit).acheck(context)
 
 
 class Guard:

@@ -34,9 +34,9 @@ with DAG(
 
     @task(trigger_rule="all_done")
     def count(done: list[int] | None) -> int:
-        ran = len(list(done)) if done is not None else 0  # Airflow 2 passes None if all jobs were skipped
+        ran = len(done) if done is not None else 0  # Airflow 2 passes None if all jobs were skipped
         if ran < JOBS:
-            print(f"{JOBS - ran} of {JOBS} jobs did not run. Top up the account, and clear them.")
+            print(f"{JOBS - ran} of {JOBS} jobs did not run. If they were skipped, top up, and clear them.")
         return ran
 
     count(ai_job.expand(number=list(range(JOBS))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -339,8 +338,25 @@ def test_an_asynchronous_guard_leaves_the_event_loop_free(run_dag: Any, sandbox:
 
 
 def test_an_asynchronous_guard_needs_a_running_task() -> None:
-    with pytest.raises(RuntimeError, match="As pre_execute of a task, use require_balance"):
-        asyncio.run(arequire_balance("2 USD"))
+    """It must not become a coroutine that nobody awaits: then the task would spend without a check."""
+    with pytest.raises(RuntimeError, match="as pre_execute of any task, use require_balance"):
+        arequire_balance("2 USD")
+
+
+@pytest.mark.parametrize("use", ["arequire_balance", "lambda context: arequire_balance('1 USD')"])
+def test_an_asynchronous_guard_as_pre_execute_does_not_let_the_task_spend(
+    run_dag: Any, sandbox: Sandbox, use: str
+) -> None:
+    run = run_dag(
+        f"""
+        from airflow.providers.standard.operators.python import PythonOperator
+        from airflow_provider_aimlbilling.guard import arequire_balance
+
+        PythonOperator(task_id="gate", python_callable=lambda: print("SPENT" + " IT"), pre_execute={use})
+        """
+    )
+    assert run.state() == "failed"
+    assert "SPENT IT" not in run.log
 
 
 def test_a_guard_in_a_subprocess_of_a_task_fails_instead_of_passing_unchecked(sandbox: Sandbox) -> None:

@@ -48,6 +48,14 @@ def test_an_unknown_model_is_an_error(sandbox: Sandbox) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_an_error_names_the_server_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the balance. Somebody may have to open it in a firewall."""
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # so that nothing leaves this machine
+    with pytest.raises(SystemExit, match=r"^No answer from https://api\.aimlapi\.com: the proxy failed"):
+        main(["sandbox/gpt"])
+
+
 def test_without_a_key_only_the_catalogue_answers(sandbox: Sandbox) -> None:
     with pytest.raises(AimlBillingAuthError):
         AimlBillingClient(Settings(None, base_url=sandbox.url), retries=0).get_balance()

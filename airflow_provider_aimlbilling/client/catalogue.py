@@ -8,7 +8,6 @@ catalogue, in which ``origin`` does. What could change a price and is not unders
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,10 +18,10 @@ from airflow_provider_aimlbilling.money.pricing import (
     Rate,
     join_first,
     pricing_error,
-    shorten,
     split_words,
     variant_text,
 )
+from airflow_provider_aimlbilling.money.quantity import shorten
 
 # What ``origin`` says is charged. All of these have the measure "output" in the live catalogue.
 _ORIGINS = {
@@ -31,6 +30,8 @@ _ORIGINS = {
     "cached": ("cached", "input"),
     "cache_write": ("cache", "write"),
 }
+# Words that may be left out when a rate is named, because a plain rate has them.
+_PLAIN = frozenset({"input", "output"})
 # Fields of a rate that describe what it is for. Their values are its words.
 _DESCRIPTIVE = ("content", "origin", "measure", "name", "unit")
 # Fields that say how a rate is used, and the value that needs no word of its own.
@@ -67,8 +68,9 @@ def find_pricing(models: list[Any], model: str, model_type: str | None, read_at:
         raise pricing_error(
             model, f"the catalogue does not have it with the type {shorten(model_type)}; its types: {types}"
         )
-    first, *others = [read_pricing(str(entry.get("id")), entry.get("pricing"), read_at) for entry in entries]
-    if any(replace(other, model=first.model) != first for other in others):
+    priced = [entry for entry in entries if isinstance(entry.get("pricing"), Mapping)] or entries
+    first, *others = [read_pricing(str(entry.get("id")), entry.get("pricing"), read_at) for entry in priced]
+    if len(priced) < len(entries) or any(not _same_price(first, other) for other in others):
         raise pricing_error(
             model, f"its price depends on the endpoint type, so name the model_type; its types: {types}"
         )
@@ -112,6 +114,16 @@ def _is_called(entry: Mapping[str, Any], name: str) -> bool:
     return name.strip().lower() in [known.lower() for known in names if isinstance(known, str)]
 
 
+def _same_price(one: Pricing, other: Pricing) -> bool:
+    """Return whether two entries cost the same. The order of rates and dimensions makes no difference."""
+
+    def content(pricing: Pricing) -> object:
+        rates = frozenset((frozenset(r.words), r.price, r.per, frozenset(r.when)) for r in pricing.rates)
+        return pricing.kind, len(pricing.rates), rates, frozenset(pricing.dimensions)
+
+    return content(one) == content(other)
+
+
 def _refuse_unknown(model: str, fields: Mapping[str, Any], what: str) -> None:
     """Refuse fields that may change the price in a way that this version does not know, such as tiers or a minimum."""
     unknown = sorted(
@@ -128,7 +140,7 @@ def _read_rate(model: str, rate: object, dimensions: Sequence[str] | None = None
     _refuse_unknown(model, rate, "rate")
     if (rate.get("currency") or "USD") != "USD":
         raise pricing_error(model, f"a rate is in {shorten(rate['currency'])}, not in USD")
-    words = _words(model, rate, "name" if dimensions is None else "unit")
+    words, distinctive = _words(model, rate, "name" if dimensions is None else "unit")
     price, per = (_read_number(model, rate, field) for field in ("price", "per"))
     if per == 0:
         raise _shape_error(model, "a rate per 0 units")
@@ -136,24 +148,30 @@ def _read_rate(model: str, rate: object, dimensions: Sequence[str] | None = None
     when = {} if rate.get("when") is None else rate["when"]
     if not isinstance(when, Mapping) or set(when) != set(dimensions or ()) or None in when.values():
         raise _shape_error(model, "a rate that does not name a value for each dimension")
-    return Rate(words, price, per, tuple((key, variant_text(value)) for key, value in when.items()))
+    variant = tuple((key, variant_text(value)) for key, value in when.items())
+    return Rate(words, price, per, variant, distinctive)
 
 
-def _words(model: str, rate: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Return the words that say what a rate is for, with the unit last: ("text", "cached", "input", "token")."""
+def _words(model: str, rate: Mapping[str, Any], name: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """
+    Return the words that say what a rate is for, with the unit last: ("text", "cached", "input", "token"). And those of
+    them that must be named: what is unusual about the rate, or how it is charged other than as input or output.
+    """
     described = {field: rate[field] for field in (*_DESCRIPTIVE, *_USUAL) if rate.get(field) is not None}
     if not described.get(name) or not all(isinstance(value, str) for value in described.values()):
         raise _shape_error(model, f"a rate without {name}, or with a field that is not text")
     words: list[str] = [word for field, usual in _USUAL.items() if (word := described.get(field, usual)) != usual]
-    words += split_words(described.get("content", ""))
     origin = described.get("origin", "")
-    if origin in _ORIGINS:
-        words += _ORIGINS[origin]
-    else:
-        words += [*split_words(origin), *split_words(described.get("measure", ""))]
+    charged: list[str] = [*_ORIGINS.get(origin, split_words(origin))]
+    measure = [] if origin in _ORIGINS else split_words(described.get("measure", ""))
+    if _PLAIN.isdisjoint(measure):  # such as "second", which says nothing but the unit
+        distinctive = frozenset([*words, *charged]) - _PLAIN
+    else:  # such as "cached input"
+        distinctive = frozenset([*words, *charged, *measure]) - _PLAIN
+    words += [*split_words(described.get("content", "")), *charged, *measure]
     words += split_words(described.get("unit" if name == "name" else "name", ""))
     words += split_words(described[name])
-    return tuple(dict.fromkeys(words))
+    return tuple(dict.fromkeys(words)), distinctive
 
 
 def _read_number(model: str, rate: Mapping[str, Any], field: str) -> Decimal:

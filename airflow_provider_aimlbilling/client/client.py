@@ -246,7 +246,7 @@ class AimlBillingClient(NotCopyable):
             raise AimlBillingPricingError(
                 f"{model!r} is not the name of a model. Was the template that should provide it empty?"
             )
-        return with_retries(lambda: self._read_pricing(model, model_type), self.retries)
+        return with_retries(lambda: self._read_pricing(model.strip(), model_type), self.retries)
 
     def _report(self, balance: Number) -> None:
         if self._on_balance is not None:

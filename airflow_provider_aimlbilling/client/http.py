@@ -48,12 +48,14 @@ class ApiResponse:
     :param status: HTTP status.
     :param body: the whole body.
     :param retry_after: seconds that the API asked to wait; ``None`` if it did not say.
+    :param origin: scheme, host and port that it came from.
     :param etag: the ``ETag`` header; ``None`` if there was none.
     """
 
     status: int
     body: bytes = field(repr=False)
     retry_after: float | None
+    origin: str
     etag: str | None = None
 
 
@@ -179,8 +181,8 @@ def fetch(
         )
     # Raised here, because the error above would otherwise be its context, and has the request with the key.
     raise AimlBillingUnavailable(
-        f"No answer from {settings.base_url}: {cause}. "
-        "If this persists, check the network, the proxy and the connection's host."
+        f"No answer from {_origin(url)}: {cause}. "
+        f"If this persists, check the network, the proxy and the {'connection' if settings.conn_id else 'base URL'}."
     )
 
 
@@ -194,7 +196,7 @@ def _get(session: Session, url: str, params: Any, headers: Any, max_bytes: int) 
         stream=True,
     ) as response:
         body = _read_body(response, max_bytes)
-        return ApiResponse(response.status_code, body, _retry_after(response.raw), _etag(response))
+        return ApiResponse(response.status_code, body, _retry_after(response.raw), _origin(url), _etag(response))
 
 
 def _read_body(response: requests.Response, max_bytes: int) -> bytes:
@@ -211,6 +213,11 @@ def _read_body(response: requests.Response, max_bytes: int) -> bytes:
                 )
             break
     return bytes(body)
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def _etag(response: requests.Response) -> str | None:

@@ -39,11 +39,13 @@ class Refusal(Enum):
 # The wordings that the vendor documents or that its API has used, and its code words.
 _OUT_OF_CREDITS = re.compile(
     r"\bout of (?:credits|funds)\b"
-    r"|\binsufficient[ _](?:balance|credits?|funds|quota)\b"
-    r"|\bexhausted\b.{0,60}\b(?:api_)?credits?\b"
+    r"|\binsufficient[ _](?:\w+[ _]){0,2}(?:balance|credits?|funds|quota)\b"
+    r"|(?:\bnot|n't)(?: have)? enough (?:credits?|funds|balance)\b"
     r"|\bcredit[ _]balance[ _](?:exhausted|is too low)\b",
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE,
 )
+# Of a used-up plan. With 429 it would be a rate limit.
+_EXHAUSTED = re.compile(r"\bexhausted\b.{0,60}\b(?:api_)?credits?\b", re.IGNORECASE | re.DOTALL)
 # Fields that only the vendor's own errors have besides the message. A firewall's JSON has none of them.
 _VENDOR_FIELDS = ("requestId", "statusCode", "path")
 
@@ -57,7 +59,9 @@ def classify_refusal(status: int, body: object = None) -> Refusal:
     """
     answer = _parse(body)
     # Other services say "out of credits" with 400 or 429; with these statuses only the words count.
-    if status == 402 or (status in (400, 403, 429) and _OUT_OF_CREDITS.search(_words(answer))):
+    words = _words(answer)
+    out_of_credits = _OUT_OF_CREDITS.search(words) or (status != 429 and _EXHAUSTED.search(words))
+    if status == 402 or (status in (400, 403, 429) and out_of_credits):
         return Refusal.OUT_OF_CREDITS
     if status == 401:
         return Refusal.KEY_REFUSED
@@ -73,7 +77,7 @@ def classify_refusal(status: int, body: object = None) -> Refusal:
 def is_vendor_error(body: object) -> bool:
     """Return whether a body has the shape of the vendor's own errors."""
     answer = _parse(body)
-    return isinstance(answer.get("message"), str) and any(name in answer for name in _VENDOR_FIELDS)
+    return isinstance(answer.get("message"), str | list) and any(name in answer for name in _VENDOR_FIELDS)
 
 
 def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError:
@@ -84,7 +88,7 @@ def refusal_error(response: ApiResponse, settings: Settings) -> AimlBillingError
     :param settings: the client's settings, for the base URL and the connection id.
     """
     status = response.status
-    answered = f"{settings.base_url} answered {status}{_quote(_parse(response.body), settings.key)}."
+    answered = f"{response.origin} answered {status}{_quote(_parse(response.body), settings.key)}."
     refusal = classify_refusal(status, response.body)
     if refusal is Refusal.OUT_OF_CREDITS:
         return InsufficientBalanceError(f"The account is out of credits ({status}): top it up. {answered}")
@@ -133,7 +137,8 @@ def _words(answer: Mapping[str, Any]) -> str:
     """Return the message and the code words, which some endpoints put into an object of their own."""
     inner = answer.get("error")
     parts = [answer, inner if isinstance(inner, Mapping) else {"message": inner}]
-    texts = [part.get(name) for part in parts for name in ("message", "code", "type", "error")]
+    values = [part.get(name) for part in parts for name in ("message", "code", "type", "error")]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 

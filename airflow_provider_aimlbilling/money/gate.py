@@ -60,7 +60,8 @@ class Verdict:
 
         :param conn_id: id of the connection.
         """
-        remedy = f"raise the limit of the key of {conn_id!r}" if self.short_of == "key_limit" else "top up the account"
+        remedies = {"key_limit": "raise the key's limit", "both": "top up the account and raise the key's limit"}
+        remedy = remedies.get(self.short_of or "", "top up the account")
         reason = self.reason
         return f"{reason[0].upper()}{reason[1:]}. To run this, {remedy} (connection {conn_id!r})."
 
@@ -116,7 +117,7 @@ class Gate:
     @property
     def warning(self) -> str:
         """A warning about a threshold that is most likely a mistake; empty if there is none."""
-        if self.threshold is None or not 0 < self.threshold.credits < _ONE_CENT.credits:
+        if self.threshold is None or self.threshold >= _ONE_CENT:
             return ""
         return f"The threshold {self.threshold} is below one cent. A bare number means credits; dollars are '3 USD'."
 

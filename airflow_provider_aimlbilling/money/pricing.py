@@ -18,12 +18,10 @@ from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingPricingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import CREDITS_PER_USD, EXACT, Amount, format_usd
+from airflow_provider_aimlbilling.money.quantity import parse_percent, parse_quantity, plain_decimal, shorten
 
 # Other words for the same, as the catalogue itself and other APIs use them.
 _SYNONYMS = {"provided": "input", "prompt": "input", "generated": "output", "completion": "output"}
-
-_NUMBER = re.compile(r"\d{1,30}(?:\.\d{1,20})?", re.ASCII)
-_MARGIN = re.compile(r"(\d{1,5}(?:\.\d{1,10})?)\s*%", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,14 @@ class Rate:
     :param price: USD for ``per`` units.
     :param per: number of units that ``price`` is for.
     :param when: the variant that it applies to; empty if the price has no variants.
+    :param distinctive: the words without which the rate must not be meant, such as ``cached``.
     """
 
     words: tuple[str, ...]
     price: Decimal
     per: Decimal
     when: tuple[tuple[str, str], ...] = ()
+    distinctive: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -77,7 +77,7 @@ class Estimate:
         return self.amount.rounded_up().text
 
     def part(self, parts: int) -> Amount:
-        """Return the price of one of so many equal parts of the job, rounded up to the next credit."""
+        """Return the price of one of so many equal parts of the job, at least one, rounded up to the next credit."""
         return Amount(math.ceil(Fraction(self.amount.credits) / parts))
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Pricing:
         quantities = self._match_quantities(work, self._select_rates(variant or {}), others_unused)
         if not any(quantities.values()):
             raise self._error("all quantities of the work are zero")
-        percent = _parse_percent(margin)
+        percent = parse_percent(margin)
         total = sum(Fraction(rate.price) * Fraction(count) / Fraction(rate.per) for rate, count in quantities.items())
         total *= (100 + Fraction(percent)) / 100
         return Estimate(self.model, self._amount(total), percent, tuple(quantities.items()), self.read_at)
@@ -176,20 +176,30 @@ class Pricing:
             raise self._error("the catalogue has two rates for the same thing")
         quantities: dict[Rate, Decimal] = {}
         for unit, quantity in work.items():
-            words = set(split_words(str(unit)))
-            matching = [rate for rate in rates if words and words <= set(rate.words)]
-            # "input token" is the plain one, even if there is a "cached input token".
-            fewest = min((len(rate.words) for rate in matching), default=0)
-            matching = [rate for rate in matching if len(rate.words) == fewest]
+            amount = parse_quantity(unit, quantity)
+            matching = _meant_by(set(split_words(str(unit))), rates)
+            if not matching and not amount:  # nothing of a unit that the model does not have
+                continue
             if len(matching) != 1:
                 raise self._error(f"{unit!r} matches {'more than one' if matching else 'none'} of its units", rates)
             if matching[0] in quantities:
                 raise self._error(f"two parts of the work name the unit {matching[0].label!r}", rates)
-            quantities[matching[0]] = _parse_quantity(unit, quantity)
+            quantities[matching[0]] = amount
         left_out = [rate.label for rate in rates if rate not in quantities]
         if left_out and not others_unused:
             raise self._error(f"the work does not say how much {left_out[0]!r} it uses; write 0 for none", rates)
         return quantities
+
+    def token_work(self, requests: int, input_tokens: int, max_output_tokens: int) -> dict[str, int]:
+        """
+        Return the ``work`` of a job that makes requests to a language model.
+
+        :param requests: number of requests.
+        :param input_tokens: input tokens of one request.
+        :param max_output_tokens: most output tokens of one request.
+        """
+        work = {"input token": requests * input_tokens, "output token": requests * max_output_tokens}
+        return work | {rate.label: requests for rate in self.rates if "request" in rate.words}
 
     def _amount(self, usd: Fraction) -> Amount:
         credits = usd * CREDITS_PER_USD
@@ -206,6 +216,17 @@ class Pricing:
         known = self.rates if rates is None else rates
         listed = join_first([str(rate) for rate in known])
         return pricing_error(self.model, f"{why}. Known: {listed}" if listed else why)
+
+
+def _meant_by(words: set[str], rates: Sequence[Rate]) -> list[Rate]:
+    """
+    Return the rate that some words mean; several if that is ambiguous.
+
+    "input token" means "text input token", but never "cached input token".
+    """
+    matching = [rate for rate in rates if words and rate.distinctive <= words <= set(rate.words)]
+    plainest = [rate for rate in matching if all(set(rate.words) <= set(other.words) for other in matching)]
+    return plainest or matching
 
 
 def join_first(names: Sequence[str], most: int = 20) -> str:
@@ -234,55 +255,5 @@ def variant_text(value: object) -> str:
         value = Decimal(int(value))
     if isinstance(value, Decimal) and value.is_finite():
         return plain_decimal(value)
-    return str(value)
-
-
-def plain_decimal(number: Decimal) -> str:
-    """Format a number without an exponent and without trailing zeros."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def shorten(value: object) -> str:
-    """Return a value's ``repr`` for an error message, cut to 80 characters."""
-    text = repr(str(value) if isinstance(value, Decimal) else value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def whole_number(name: str, value: object, least: int = 0) -> int:
-    """
-    Read a whole number, or text of one from a template.
-
-    :param name: what it is, for the error.
-    :param value: the number.
-    :param least: the smallest number that is accepted.
-    :raises AimlBillingPricingError: if it is anything else.
-    """
-    number = _parse_quantity(name, value)
-    if number != number.to_integral_value() or number < least:
-        raise AimlBillingPricingError(f"{shorten(value)} is not a whole number of {name} from {least} up.")
-    return int(number)
-
-
-def _parse_quantity(unit: object, value: object) -> Decimal:
-    number = None
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        number = Decimal(value.strip())
-    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
-        number = Decimal(value)
-    elif isinstance(value, float):
-        number = Decimal(repr(float(value)))
-    elif not isinstance(value, bool) and hasattr(value, "item"):  # a number of numpy
-        return _parse_quantity(unit, value.item())
-    if number is None or not number.is_finite() or not 0 <= number < 10**30:
-        raise AimlBillingPricingError(
-            f"{shorten(value)} is not a quantity of {shorten(unit)}: write a number from 0 up, as int, Decimal or text."
-        )
-    return number
-
-
-def _parse_percent(margin: object) -> Decimal:
-    found = _MARGIN.fullmatch(margin.strip()) if isinstance(margin, str) else None
-    if not found:
-        raise AimlBillingPricingError(f"{shorten(margin)} is not a margin: write it like '20%'.")
-    return Decimal(found[1])
+    text = str(value)
+    return text.lower() if text in ("True", "False") else text  # a boolean from a template

@@ -78,13 +78,15 @@ class GetUsageOperator(BaseOperator):
         else:
             usage = Usage(start, end, Spend(Amount(0), 0), {})
         may_be_incomplete = end > now - SETTLED_AFTER
+        requests = usage.total.requests
         self.log.info(
-            "From %s to %s the key of %s spent %s in %d requests.%s",
+            "From %s to %s the key of %s spent %s in %d request%s.%s",
             usage.start.isoformat(timespec="seconds"),
             usage.end.isoformat(timespec="seconds"),
             self.aimlbilling_conn_id,
             usage.total.amount,
-            usage.total.requests,
+            requests,
+            "" if requests == 1 else "s",
             " The latest charges may be missing." if may_be_incomplete else "",
         )
         return {
@@ -98,6 +100,8 @@ class GetUsageOperator(BaseOperator):
     def _window(self, context: Context, now: datetime) -> tuple[datetime, datetime]:
         """Return the window; empty if it begins just now."""
         declared = [name for name, value in self._declared.items() if value is not NOTSET]
+        if declared == ["end"]:
+            raise ValueError("Set start as well: the data interval's start does not belong to another end.")
         start = self._resolve_time("start", self.start, context)
         end = now if declared == ["start"] else self._resolve_time("end", self.end, context)
         if start > now + _MAX_CLOCK_SKEW:
@@ -127,4 +131,8 @@ class GetUsageOperator(BaseOperator):
                 if use_data_interval
                 else f"{name} is {str(value)[:40]!r}, which is not a time. Write it like 2026-11-01T00:00:00Z."
             )
-        return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        try:
+            # In UTC, because in another time zone Python compares the clock on the wall.
+            return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+        except OverflowError:
+            raise ValueError(f"{name} is {str(value)[:40]!r}, which is out of range.") from None

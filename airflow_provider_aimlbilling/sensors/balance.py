@@ -21,7 +21,7 @@ from airflow_provider_aimlbilling.compat import (
     try_number,
 )
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
+from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MAX_TOPUP_GRACE, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
 from airflow_provider_aimlbilling.thresholds import check_threshold
 
@@ -115,7 +115,7 @@ class BalanceSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         if self.poke_interval < MIN_POKE_INTERVAL:
             raise ValueError(f"poke_interval must be at least {MIN_POKE_INTERVAL} seconds, not {self.poke_interval!r}.")
-        if not 0 < topup_grace < math.inf:
+        if not 0 < topup_grace < MAX_TOPUP_GRACE:
             raise ValueError(f"topup_grace must be above 0 seconds, because a payment takes time, not {topup_grace!r}.")
         check_threshold(threshold, self)
         self.threshold = None if threshold is NOTSET else threshold

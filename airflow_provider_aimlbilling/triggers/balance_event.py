@@ -7,7 +7,6 @@ A watcher must never raise: Airflow prints the traceback of what escapes, unmask
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -71,8 +70,10 @@ class BalanceEventTrigger(BaseEventTrigger):
                 f"aimlbilling_conn_id is the id of a connection, not a template, and not {aimlbilling_conn_id!r}."
             )
         is_number = isinstance(poke_interval, int | float) and not isinstance(poke_interval, bool)
-        if not is_number or not MIN_POKE_INTERVAL <= poke_interval < math.inf:
+        if not is_number or not MIN_POKE_INTERVAL <= poke_interval < 1e9:
             raise ValueError(f"poke_interval is a number, at least {MIN_POKE_INTERVAL} seconds, not {poke_interval!r}.")
+        if not isinstance(fire_at_start, bool):
+            raise ValueError(f"fire_at_start is True or False, not {fire_at_start!r}.")  # noqa: TRY004 - as above
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.poke_interval = float(poke_interval)
         self.fire_at_start = fire_at_start

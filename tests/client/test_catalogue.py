@@ -73,6 +73,33 @@ def test_a_model_is_found_by_its_id_or_an_alias() -> None:
         find_pricing(models, "c", None, NOW)
 
 
+@pytest.mark.parametrize(
+    "special",
+    [
+        *[{"origin": "cached"}, {"origin": "cache_write"}, {"origin": "reasoned"}],
+        {"origin": None, "measure": "cached input"},
+        *[{"phase": "training"}, {"author": "system"}, {"type": "discount"}],
+    ],
+    ids=str,
+)
+def test_a_special_rate_is_never_meant_by_a_plain_name(special: dict[str, Any]) -> None:
+    """Otherwise the tokens of a job could be priced as cached ones, at a tenth of their price."""
+    rate = unit("token", "output", "0.25", 1, origin="provided") | special
+    for name in ("input token", "output token", "token"):
+        with pytest.raises(AimlBillingPricingError, match="matches none of its units"):
+            fixed(rate).estimate({name: 1}, others_unused=True)
+    assert fixed(rate).estimate({fixed(rate).rates[0].label: 1}).amount.usd == Decimal("0.25")
+
+
+def test_the_order_of_rates_makes_no_difference_between_endpoint_types() -> None:
+    rates = [unit("token", "input", "1", 1), unit("token", "output", "2", 1)]
+    entry = {"id": "m", "type": "a", "pricing": {"kind": "fixed", "units": rates}}
+    turned = entry | {"type": "b", "pricing": {"kind": "fixed", "units": rates[::-1]}}
+    assert find_pricing([entry, turned], "m", None, NOW).estimate({"input": 1, "output": 0}).amount.usd == 1
+    with pytest.raises(AimlBillingPricingError, match="name the model_type"):
+        find_pricing([entry, entry | {"type": "b", "pricing": None}], "m", None, NOW)
+
+
 def test_fields_that_cannot_change_a_price_are_ignored() -> None:
     described = unit("token", "in", "1", 1, id=Decimal(7), description="a token", note=None, tiers=None)
     pricing = {"kind": "fixed", "units": [described], "updated_at": "2026-01-01", "minimum": None}

@@ -43,6 +43,20 @@ def test_a_verdict_states_balance_threshold_and_shortfall_in_both_units() -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("balance", "limit", "remedy"),
+    [
+        (5_000_000, None, "top up the account"),
+        (9_000_000, 1, "raise the key's limit"),
+        (5_000_000, 1, "top up the account and raise the key's limit"),
+    ],
+)
+def test_a_refusal_says_what_to_do(balance: int, limit: int | None, remedy: str) -> None:
+    key_limit = None if limit is None else KeyLimit("day", limit, 0)
+    message = Gate(Amount.parse("3 USD")).decide(Balance(balance, key_limit=key_limit)).refusal("team_a")
+    assert message.endswith(f"To run this, {remedy} (connection 'team_a').")
+
+
 def test_a_balance_that_contradicts_its_own_low_balance_does_not_open_the_gate() -> None:
     assert not Gate().decide(Balance(0, False, 10_000)).clears
     reported_low = Gate().decide(Balance(20_000, True, 10_000))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from pricings import unit
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
@@ -72,6 +74,43 @@ def test_a_job_can_be_described_by_requests_and_tokens(run_dag: Any, sandbox: Sa
     assert run.state() == "success"
     assert run.xcom() == "15000000 credits"  # 1,080,000 x 2.5 + 480,000 x 10 USD per million
     assert run.xcom(key="part") == "750000 credits"
+
+
+def test_no_part_costs_more_than_the_price_of_a_part(run_dag: Any, sandbox: Sandbox) -> None:
+    """Ten requests in four parts: two of them have three requests, at 10,000 output tokens of 20 credits."""
+    run = run_dag(
+        f"{IMPORT}EstimateCostOperator(task_id='gate', model='sandbox/chat', requests=10, input_tokens=0, "
+        "max_output_tokens=10_000, parts=4)"
+    )
+    assert (run.xcom(), run.xcom(key="part")) == ("2000000 credits", "600000 credits")
+    assert "The job will cost 2,000,000 credits (1.00 USD)" in run.log
+    assert "0.30 USD for each of 4 parts" in run.log
+
+
+def test_tokens_and_requests_fit_models_of_other_shapes(run_dag: Any, sandbox: Sandbox) -> None:
+    """A fee per request is added; no output tokens cost nothing where the model has none; a space is no other name."""
+    units = [unit("token", "input", "2.5", 1_000_000), unit("request", "input", "0.01", 1)]
+    model = {"id": "embed", "aliases": [], "type": "t", "info": {}, "tags": []}
+    sandbox.account.catalogue = [{**model, "pricing": {"kind": "fixed", "currency": "USD", "units": units}}]
+    run = run_dag(
+        f"{IMPORT}EstimateCostOperator(task_id='gate', model='embed ', requests=1000, input_tokens=1000, "
+        "max_output_tokens=0)"
+    )
+    assert run.xcom() == "25000000 credits"  # 2.50 USD for the tokens, and 10 USD for the requests
+
+
+def test_a_boolean_variant_may_come_from_a_template(run_dag: Any, sandbox: Sandbox) -> None:
+    variants = [
+        {"when": {"audio": audio}, "price": Decimal(1 + audio), "unit": "second", "per": 1} for audio in (False, True)
+    ]
+    model = {"id": "video", "aliases": [], "type": "t", "info": {}, "tags": []}
+    pricing = {"kind": "variants", "currency": "USD", "dimensions": ["audio"], "variants": variants}
+    sandbox.account.catalogue = [{**model, "pricing": pricing}]
+    run = run_dag(
+        f"{IMPORT}EstimateCostOperator(task_id='gate', model='video', work={{'second': 1}}, "
+        "variant={'audio': '{{ params.audio }}'}, params={'audio': True})"
+    )
+    assert run.xcom() == "4000000 credits"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_a_window_that_ended_within_the_last_hour_may_be_incomplete(
         ("start='2026-11-01', end='2026-11-01'", "is empty"),
         ("start='yesterday', end='2026-11-01'", "which is not a time"),
         ("start='', end='2026-11-01'", "which is not a time"),
+        ("end='2026-11-01'", "Set start as well"),
+        ("start='0001-01-01T00:00:00+05:00'", "out of range"),
         ("start=5, end='2026-11-01'", "which is not a time"),
     ],
 )
@@ -104,6 +106,15 @@ def test_a_run_without_a_data_interval_fails_and_names_the_parameters_to_set(run
     assert run.state() == "failed"
     assert "Set start." in run.log
     assert not sandbox.requests
+
+
+def test_the_hour_that_the_clock_repeats_is_told_apart(run_dag: Any, sandbox: Sandbox) -> None:
+    times = "datetime(2026, 10, 25, 2, 10, fold=%d, tzinfo=__import__('zoneinfo').ZoneInfo('Europe/Berlin'))"
+    usage = report(run_dag, f"start={times % 0}, end={times % 1}").xcom()
+    assert (usage["start"][:16], usage["end"][:16]) == ("2026-10-25T00:10", "2026-10-25T01:10")
+    backwards = report(run_dag, f"start={times % 1}, end={times % 0}")
+    assert backwards.state() == "failed"
+    assert "is before its start" in backwards.log
 
 
 def test_the_window_ends_now_by_default(run_dag: Any, sandbox: Sandbox) -> None:

@@ -7,29 +7,31 @@ from deployment import Deployment
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
-def test_a_retry_asks_again(deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str]) -> None:
+def test_another_try_asks_again(deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str]) -> None:
     run = runs["tries"]
+    ti = "select state, try_number from task_instance where run_id = ? and task_id = ?"
 
-    def wait_for(task: str, state: str, try_number: int) -> None:
-        deployment.wait_for(
-            f"{task} to be {state} in try {try_number}",
-            lambda: deployment.query(
-                "select 1 from task_instance where run_id = ? and task_id = ? and state = ? and try_number = ?",
-                *(run, task, state, try_number),
-            ),
-            seconds=240,
-        )
+    def wait_for(task: str, *outcomes: tuple[str, int]) -> str:
+        what = f"{task} to be one of {outcomes}"
+        deployment.wait_for(what, lambda: deployment.query(ti, run, task)[:1] in [[one] for one in outcomes], 240)
+        return str(deployment.query(ti, run, task)[0][0])
+
+    def end_first_try(task: str) -> bool:
+        """Wait until the worker has died. Return whether the task has to be cleared, because Airflow does not retry."""
+        return wait_for(task, ("up_for_retry", 1), ("failed", 1)) == "failed"
 
     for task in ("dies", "refused"):
-        wait_for(task, "deferred", 1)
+        wait_for(task, ("deferred", 1))
     accounts["dies"].top_up("5 USD")
     accounts["refused"].fail(status=401)
-    wait_for("dies", "up_for_retry", 1)
+    to_clear = [task for task in ("dies", "refused") if end_first_try(task)]
     accounts["dies"].set_balance(0)
-    wait_for("refused", "up_for_retry", 1)
     accounts["refused"].recover()
     accounts["refused"].set_balance("5 USD")
-    wait_for("dies", "deferred", 2)  # the account was topped up in its first try, and is empty again
-    wait_for("refused", "success", 2)  # the key was refused in its first try, and works again
+    if to_clear:  # Airflow 3.0 does not retry a task whose process was killed
+        cleared = {"dry_run": False, "dag_run_id": run, "task_ids": to_clear, "reset_dag_runs": True}
+        deployment.post("/api/v2/dags/tries/clearTaskInstances", cleared)
+    wait_for("dies", ("deferred", 2))  # the account was topped up in its first try, and is empty again
+    wait_for("refused", ("success", 2))  # the key was refused in its first try, and works again
     accounts["dies"].top_up("5 USD")
-    wait_for("dies", "success", 2)
+    wait_for("dies", ("success", 2))

@@ -186,6 +186,12 @@ def test_several_thresholds_survive_the_database() -> None:
     assert again.fire_at_start
 
 
+@pytest.mark.parametrize("arguments", [{"fire_at_start": "False"}, {"poke_interval": 10**400}])
+def test_an_impossible_argument_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        BalanceEventTrigger("5 USD", **arguments)
+
+
 @pytest.mark.parametrize("thresholds", [[], ["5 USD", 10_000_000], ["5 USD", "x"]])
 def test_an_impossible_list_of_thresholds_is_refused(thresholds: list[object]) -> None:
     with pytest.raises(AimlBillingThresholdError):

@@ -108,7 +108,7 @@ def test_an_error_and_its_end_are_logged_once_each(now: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "warned"), [("3 credits", True), ("19999 credits", True), ("0.01 USD", False), ("0 credits", False)]
+    ("threshold", "warned"), [("3 credits", True), ("19999 credits", True), ("0.01 USD", False), ("0 credits", True)]
 )
 def test_a_threshold_below_one_cent_is_most_likely_a_mistake(threshold: str, warned: bool) -> None:
     state, lines = waiting(threshold)
