@@ -37,6 +37,7 @@ BALANCES = {
     "dies": 0,
     "refused": 0,
     "vault": 0,
+    "guarded": "0.50 USD",
 }
 RUNS = {
     "ten_gates": {},
@@ -135,6 +136,7 @@ def deployment(
     with (PostgresDeployment if postgres else Deployment)(folder / "home", python, dags, env) as running:
         # In the database, where the triggerer looks it up in another way than in the environment.
         running.add_connection("stored", accounts["waiting"].connection())
+        running.add_connection("guarded", accounts["guarded"].connection())
         yield running
 
 
