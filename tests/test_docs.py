@@ -84,9 +84,18 @@ def test_the_recipe_for_ci_works(tmp_path: Path) -> None:
     assert "3 passed" in run.stdout, run.stdout + run.stderr
 
 
+# What a snippet needs, and the versions of Airflow that do not have it.
+NEEDS = {
+    "retry_policy": ("2.", "3.0", "3.1", "3.2"),
+    "async def": ("2.", "3.0", "3.1"),
+    "AssetWatcher": ("2.",),
+    "run_after": ("2.",),
+}
+
+
 @snippets("python")
 def test_python_snippets_run(run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], text: str) -> None:
-    for needs, versions in (("retry_policy", ("2.", "3.0", "3.1", "3.2")), ("AssetWatcher", ("2.",))):
+    for needs, versions in NEEDS.items():
         if needs in text and AIRFLOW.startswith(versions):
             pytest.skip(f"Airflow {AIRFLOW} has no {needs}")
     if "with DAG(" in text:

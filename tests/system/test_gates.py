@@ -29,7 +29,8 @@ def test_ten_deferred_gates_share_a_poll_and_open_after_a_top_up(
     started, before = time.monotonic(), len(account.requests)
     polled(4)
     seconds, requests = time.monotonic() - started, len(account.requests) - before
-    assert requests <= seconds / 1 + 1, "one request per interval of one second, not one per gate"
+    # One more at each end: the test itself looks only every 0.2 seconds.
+    assert requests <= seconds / 1 + 2, "one request per interval of one second, not one per gate"
     assert all_are("deferred")
 
     account.top_up("100 USD")
