@@ -133,6 +133,11 @@ def is_mapped(context: Context) -> bool:
     return map_index is not None and map_index >= 0
 
 
+def is_created_from_mapped(operator: Any) -> bool:
+    """Return whether Airflow creates an operator for an index of a mapped task, and not a DAG file."""
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
 def try_number(context: Context) -> int | None:
     """Return the number of a task instance's current try."""
     return getattr(context.get("ti"), "try_number", None)  # a unit test may pass an empty context

@@ -6,6 +6,8 @@ import re
 from numbers import Number
 from typing import Any
 
+from airflow_provider_aimlbilling.compat import is_created_from_mapped
+
 # The usual forms. Only other values load the parser: Airflow parses DAG files again and again.
 _USUAL = re.compile(r"\d{1,12}|\d{1,9}(?:\.\d{1,6})? USD|\$\d{1,9}(?:\.\d{1,6})?|\d{1,12} credits", re.ASCII)
 # A DAG may have template delimiters of its own, so any of these characters may begin a template.
@@ -23,7 +25,7 @@ def check_threshold(threshold: object, operator: Any = None) -> None:
         from an XCom, and nothing is checked.
     :raises AimlBillingThresholdError: if it is a number or a text, and not an amount of money.
     """
-    if getattr(operator, "_BaseOperator__from_mapped", False):
+    if is_created_from_mapped(operator):
         return
     if type(threshold) is int and 0 <= threshold < 10**12:
         return

@@ -46,7 +46,7 @@ LAYERS: dict[str, set[str]] = {
         *("thresholds", "triggers"),
     },
     "skipping": {"compat"},
-    "thresholds": {"money"},
+    "thresholds": {"compat", "money"},
     "operators": {
         *("exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping", "thresholds"),
     },

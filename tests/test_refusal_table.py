@@ -99,7 +99,8 @@ def by_aiohttp(url: str) -> None:
 def by_openai(url: str) -> None:
     import openai
 
-    openai.OpenAI(api_key=KEY, base_url=url, max_retries=0).models.list()
+    with openai.OpenAI(api_key=KEY, base_url=url, max_retries=0) as client:
+        client.models.list()
 
 
 def by_openai_in_a_task_group(url: str) -> None:

@@ -96,7 +96,9 @@ def by_openai(url: str) -> None:
     if find_spec("openai"):
         import openai
 
-        openai.OpenAI(api_key=KEY, base_url=url, max_retries=0).models.list()
+        # Closed here: a client that is garbage-collected logs that it closes its connections, whenever that is.
+        with openai.OpenAI(api_key=KEY, base_url=url, max_retries=0) as client:
+            client.models.list()
     try:
         by_httpx(url)
     except httpx.HTTPStatusError as error:
@@ -399,8 +401,7 @@ def test_the_decision_never_repeats_text_from_the_response(
     assert f"HTTP {status}" in decision.reason
     assert KEY not in repr(decision)
     assert PROMPT not in repr(decision)
-    # A client that is garbage-collected just now logs that it closes its connections.
-    assert not [record for record in caplog.records if not record.name.startswith(("httpcore", "httpx", "openai"))]
+    assert not caplog.records
 
 
 def test_another_policy_can_be_chained_after_it(policy: Any) -> None:

@@ -77,7 +77,7 @@ class Estimate:
         return self.amount.rounded_up().text
 
     def part(self, parts: int) -> Amount:
-        """Return the price of one of so many equal parts of the job, at least one, rounded up to the next credit."""
+        """Return the price of one of so many equal parts of the job, rounded up to the next credit."""
         return Amount(math.ceil(Fraction(self.amount.credits) / parts))
 
     def to_dict(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class EstimateCostOperator(BaseOperator):
             part = estimate.part(parts)
             if by_tokens:  # some parts have a request more than others
                 most = pricing.token_work(-(-requests // parts), received, answered)
-                part = self._estimate(pricing, most).part(1)
+                part = self._estimate(pricing, most).amount.rounded_up()
         each = f", {part.usd_text} for each of {parts} parts" if part else ""
         self.log.info("The job will cost %s at the rates of %s%s.", estimate.amount, estimate.model, each)
         if self.do_xcom_push:
