@@ -1,4 +1,4 @@
-"""Check the thresholds that a DAG file spells out, so that a mistake appears when the DAG is parsed."""
+"""Check the thresholds and durations that a DAG file spells out, so that a mistake appears when the DAG is parsed."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def check_threshold(threshold: object, operator: Any = None) -> None:
     from airflow_provider_aimlbilling.money.amount import Amount
 
     Amount.parse(threshold)
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """
+    Refuse a duration that is none.
+
+    :param name: what it is, for the message.
+    :param seconds: as in the DAG file.
+    :raises ValueError: if it is not a finite number of seconds, zero or more.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is a number of seconds, zero or more, not {seconds!r:.80}.")

@@ -153,17 +153,33 @@ class AimlBillingHook(BaseHook):
         :param respect_key_limit: as in :meth:`get_balance`.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is a verdict.
         """
-        reading: Balance | InsufficientBalanceError
-        try:
-            reading = self.get_balance(respect_key_limit=respect_key_limit)
-        except InsufficientBalanceError as refusal:
-            reading = refusal
-        verdict = gate.decide(reading)
-        count_decision(self.aimlbilling_conn_id, clears=verdict.clears)
+        verdict = gate.decide(self.read(respect_key_limit=respect_key_limit))
         if gate.warning:
             self.log.warning(gate.warning)
-        self.log.info("%s: %s.", "Enough" if verdict.clears else "Not enough", verdict.reason)
+        self.report(verdict)
         return verdict
+
+    def read(self, *, respect_key_limit: bool = False) -> Balance | InsufficientBalanceError:
+        """
+        Read the balance for a decision.
+
+        :param respect_key_limit: as in :meth:`get_balance`.
+        :returns: the balance, or the API's refusal because the account is out of credits.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is returned.
+        """
+        try:
+            return self.get_balance(respect_key_limit=respect_key_limit)
+        except InsufficientBalanceError as refusal:
+            return refusal
+
+    def report(self, verdict: Verdict) -> None:
+        """
+        Log a decision, and count it in the metrics.
+
+        :param verdict: the decision.
+        """
+        count_decision(self.aimlbilling_conn_id, clears=verdict.clears)
+        self.log.info("%s: %s.", "Enough" if verdict.clears else "Not enough", verdict.reason)
 
     def get_key_limit(self) -> KeyLimit | None:
         """

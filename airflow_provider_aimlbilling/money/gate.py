@@ -25,13 +25,13 @@ class Verdict:
     :param clears: whether the gate opens.
     :param threshold: the amount that was required; ``None`` if the API's refusal decided.
     :param reading: the balance, or the API's refusal because the account is out of credits.
-    :param of_account: whether the threshold is the account's own low-balance threshold.
+    :param note: what the threshold is, if that needs saying.
     """
 
     clears: bool
     threshold: Amount | None
     reading: Balance | InsufficientBalanceError
-    of_account: bool = False
+    note: str = ""
 
     @property
     def balance(self) -> Balance | None:
@@ -48,8 +48,8 @@ class Verdict:
         if balance.key_limit and balance.available < balance.amount:
             held = f"the key may still spend {balance.available.usd_text} ({balance.key_limit}), {held}"
         needed = f"needs {self.threshold.usd_text}"
-        if self.of_account:
-            needed += " (the account's own low-balance threshold)"
+        if self.note:
+            needed += f" ({self.note})"
         if self.shortfall:
             return f"{self.shortfall.usd_text} missing: {held}, {needed}"
         return f"{held}, {needed}{'' if self.clears else ', but the API reports it as low'}"
@@ -110,9 +110,11 @@ class Gate:
 
     :param threshold: what the account must hold; reaching it is enough. ``None`` leaves the decision to the account's
         own ``lowBalance``, whose threshold is set in the vendor's billing settings.
+    :param note: what the threshold is, if that needs saying.
     """
 
     threshold: Amount | None = None
+    note: str = ""
 
     @property
     def warning(self) -> str:
@@ -145,9 +147,9 @@ class Gate:
         :raises AimlBillingContractError: if there is no threshold, and an answer of v1 has no ``lowBalance``.
         """
         if isinstance(reading, InsufficientBalanceError):
-            return Verdict(False, self.threshold, reading)
+            return Verdict(False, self.threshold, reading, self.note)
         if self.threshold is not None:
-            return Verdict(reading.available >= self.threshold, self.threshold, reading)
+            return Verdict(reading.available >= self.threshold, self.threshold, reading, self.note)
         if reading.low_balance is None or reading.low_balance_threshold is None:
             if reading.is_v1:
                 raise AimlBillingContractError(
@@ -161,4 +163,4 @@ class Gate:
         low_mark = Amount(reading.low_balance_threshold)
         # Both must agree: a response that contradicts itself must not open the gate.
         clears = not reading.low_balance and reading.available >= low_mark
-        return Verdict(clears, low_mark, reading, of_account=True)
+        return Verdict(clears, low_mark, reading, "the account's own low-balance threshold")
