@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from airflow_provider_aimlbilling.compat import count_task_instances
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 
 
-_GOLDEN_RATIO = (5**0.5 - 1) / 2
+# Jobs give up one after another, this many seconds apart. It is longer than Airflow usually takes to note that a task
+# has ended. Otherwise two of them would leave where one is enough.
+_TURN = 3.0
 _CHECKS_PER_WAIT = 12
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.2, 10.0
 
@@ -116,22 +119,20 @@ def decide_when_affordable(
     count: Callable[[], Mapping[CountedTask, int]],
     read: Callable[[], Balance | InsufficientBalanceError],
     *,
-    max_wait: float,
-    map_index: int | None,
+    seconds: float,
     clock: Callable[[], float],
     chance: random.Random,
 ) -> Generator[tuple[float, Verdict], None, Verdict]:
     """
     Wait until the account can pay for all jobs that run, or until it is this job's turn to give up.
 
-    Jobs that wait are running as well, so they count for each other. Each gives up at a moment of its own, and the next
-    ones can run as soon as enough of them have left.
+    Jobs that wait are running as well, so they count for each other. Each gives up when it is its turn, and the others
+    can run as soon as enough have left.
 
     :param gate: the gate for this job; its threshold is the job's price.
     :param count: returns how many instances of each task run, this task first.
     :param read: reads the balance.
-    :param max_wait: seconds that the last job waits.
-    :param map_index: index of this job in its mapped task; ``None`` or negative if it is not mapped.
+    :param seconds: when this job gives up, from now on: :func:`seconds_to_turn`.
     :param clock: seconds of a clock that is never set.
     :param chance: chooses when to look again.
     :returns: a generator. It yields the seconds to wait until it goes on, and why; it returns the final verdict.
@@ -139,11 +140,8 @@ def decide_when_affordable(
     if gate.threshold is None:
         raise AimlBillingThresholdError("count_running needs the price of one job as the threshold.")
     price = gate.threshold
-    # Multiples of the golden ratio keep the indexes of a mapped task apart, so that two of them do not give up at the
-    # same moment where one would be enough.
-    place = (map_index + 1) * _GOLDEN_RATIO % 1 if map_index is not None and map_index >= 0 else chance.random()
-    gives_up = clock() + max_wait * place
-    interval = min(max(max_wait / _CHECKS_PER_WAIT, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+    gives_up = clock() + seconds
+    interval = min(max(seconds / _CHECKS_PER_WAIT, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
     while True:
         # The count must come first. A job that is charged and ends between the two is then counted although its price
         # is no longer in the balance, which is safe. In the other order it would be missing from both.
@@ -159,6 +157,19 @@ def decide_when_affordable(
         if remaining <= 0:
             return verdict
         yield min(interval * chance.uniform(0.6, 1.4), remaining), verdict
+
+
+def seconds_to_turn(number: int, max_wait: float, now: float) -> float:
+    """
+    Return after how many seconds it is the turn of a job to give up.
+
+    :param number: a number of the job. Jobs with consecutive numbers have different turns: twenty of them in a minute.
+    :param max_wait: all jobs have had a turn after this many seconds.
+    :param now: seconds of a clock that all jobs share.
+    """
+    turns = max(int(max_wait / _TURN), 1)
+    turn_at = number % turns * max_wait / turns
+    return (turn_at - now) % max_wait if max_wait else 0.0
 
 
 def decide_among_running(
@@ -177,24 +188,27 @@ def decide_among_running(
     :param gate: the gate for this job.
     :param ti: the task instance of this job, from its context.
     :param count_running: as in :func:`parse_counted_tasks`.
-    :param max_wait: as in :func:`decide_when_affordable`.
+    :param max_wait: as in :func:`seconds_to_turn`.
     :param wait: waits for some seconds.
     :param options: as in :meth:`AimlBillingHook.read`.
     :raises AimlBillingError: or a subclass, as in :func:`parse_counted_tasks` and :meth:`AimlBillingHook.read`.
     """
+    if gate.warning:
+        hook.log.warning(gate.warning)
+    # Indexes of a mapped task have consecutive numbers; tasks and runs have any.
+    number = crc32(f"{ti.dag_id}.{ti.task_id}.{ti.run_id}".encode()) + (getattr(ti, "map_index", None) or 0)
     decision = decide_when_affordable(
         gate,
         _running_counter(ti, count_running, hook.log),
         partial(hook.read, **options),
-        max_wait=max_wait,
-        map_index=getattr(ti, "map_index", None),
+        seconds=seconds_to_turn(number, max_wait, time.time()),
         clock=time.monotonic,
         chance=random.Random(),  # noqa: S311 - nothing secret
     )
     waits = False
     while True:
         try:
-            seconds, verdict = next(decision)
+            pause, verdict = next(decision)
         except StopIteration as end:
             decided: Verdict = end.value
             hook.report(decided)
@@ -202,7 +216,7 @@ def decide_among_running(
         if not waits:
             hook.log.info("Waiting for other jobs, for %g seconds at most: %s.", max_wait, verdict.reason)
             waits = True
-        wait(seconds)
+        wait(pause)
 
 
 def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], dict[CountedTask, int]]:

@@ -11,7 +11,7 @@ from itertools import count
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.running_jobs import CountedTask, decide_when_affordable
+from airflow_provider_aimlbilling.running_jobs import CountedTask, decide_when_affordable, seconds_to_turn
 
 # Seconds that Airflow takes to start a job in a free slot, and to note that one has ended.
 STARTING, ENDING = (0.1, 3.0), (0.1, 1.0)
@@ -57,6 +57,7 @@ class World:
     ) -> None:
         self.balance, self.max_wait, self.chance = balance, max_wait, chance
         self.task = CountedTask("dag.task", None if highest_price is None else Amount(highest_price))
+        self.first = chance.randrange(1_000)
         self.now, self.running, self.held = 0.0, 0, 0
         self.ran: list[Job] = []
         self._order = count()
@@ -89,8 +90,7 @@ class World:
             Gate(Amount(job.price)),
             lambda: {self.task: self.running},
             lambda: Balance(balance=max(self.balance, 0)),
-            max_wait=self.max_wait,
-            map_index=index,
+            seconds=seconds_to_turn(self.first + index, self.max_wait, self.now),
             clock=lambda: self.now,
             chance=self.chance,
         )

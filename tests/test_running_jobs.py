@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from airflow_provider_aimlbilling.running_jobs import (
     RunningJobs,
     decide_when_affordable,
     parse_counted_tasks,
+    seconds_to_turn,
 )
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
@@ -80,7 +82,7 @@ def test_jobs_that_can_all_be_paid_all_run_at_once() -> None:
     assert world.now < 30
 
 
-def one_decision(counts: list[int], balances: list[int], *, max_wait: float = 60) -> tuple[list[float], Any]:
+def one_decision(counts: list[int], balances: list[int], *, seconds: float = 60) -> tuple[list[float], Any]:
     """Return the waits and the verdict of one job among others, whose counts and balances change from look to look."""
     now, waits = 0.0, []
     task = CountedTask("dag.task")
@@ -88,8 +90,7 @@ def one_decision(counts: list[int], balances: list[int], *, max_wait: float = 60
         Gate(Amount(PRICE)),
         lambda: {task: counts.pop(0) if len(counts) > 1 else counts[0]},
         lambda: Balance(balance=balances.pop(0) if len(balances) > 1 else balances[0]),
-        max_wait=max_wait,
-        map_index=0,
+        seconds=seconds,
         clock=lambda: now,
         chance=random.Random(8),
     )
@@ -121,7 +122,7 @@ def test_jobs_are_counted_before_the_balance_is_read() -> None:
         money[0], running[0] = 0, 1  # they cost more than they should have: nothing is left for this one
 
     decision = decide_when_affordable(
-        Gate(Amount(PRICE)), count, read, max_wait=0, map_index=0, clock=lambda: 0, chance=random.Random(9)
+        Gate(Amount(PRICE)), count, read, seconds=0, clock=lambda: 0, chance=random.Random(9)
     )
     with pytest.raises(StopIteration) as end:
         next(decision)
@@ -143,11 +144,26 @@ def test_a_job_that_the_account_cannot_pay_does_not_wait() -> None:
 
 
 @pytest.mark.pure
-def test_a_wait_ends_after_max_wait() -> None:
-    waits, verdict = one_decision([1_000], [4 * PRICE], max_wait=30)
-    assert 0 < sum(waits) <= 30
+def test_a_job_gives_up_when_it_is_its_turn() -> None:
+    waits, verdict = one_decision([1_000], [4 * PRICE], seconds=30)
+    assert sum(waits) == pytest.approx(30)
     assert not verdict.clears
     assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs run now)"
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("max_wait", [0, 0.5, 3, 60, 3600])
+def test_every_job_has_a_turn_within_max_wait(max_wait: float) -> None:
+    now = 1_800_000_000.25
+    turns = [seconds_to_turn(number, max_wait, now) for number in range(5_000)]
+    assert 0 <= min(turns) <= max(turns) <= max_wait
+    assert len(set(turns)) == max(max_wait // 3, 1)
+
+
+@pytest.mark.pure
+def test_consecutive_jobs_give_up_at_different_times_whenever_they_start() -> None:
+    gives_up = sorted(now + seconds_to_turn(number, 60, now) for number, now in enumerate([7.0, 9.5] * 10))
+    assert all(later - earlier > 2.9 for earlier, later in itertools.pairwise(gives_up))
 
 
 @pytest.mark.pure

@@ -58,7 +58,7 @@ def measure(version: str, runs: int) -> dict[str, list[int]]:
     (folder / "dags").mkdir()
     source = (ROOT / "tests" / "system" / "dags" / "counted.py").read_text()
     old = version.startswith("2.")
-    (folder / "dags" / "counted.py").write_text(for_this_airflow(source, old=old))
+    (folder / "dags" / "counted.py").write_text(for_this_airflow(source, airflow_3=not old))
     found: dict[str, list[int]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
         accounts = {way: stack.enter_context(Sandbox(MONEY, key=KEY)) for way in WAYS}

@@ -1,4 +1,4 @@
-"""Guards that count each other, in tasks on real workers. The table in the documentation comes from ``make parallel``."""
+"""Guards that count each other, on real workers; ``make parallel`` does more of it."""
 
 from __future__ import annotations
 
