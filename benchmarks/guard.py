@@ -58,23 +58,23 @@ def run(repeats: int) -> list[Table]:
         f"One check in a running task on real services: the median of {CHECKS} in each run, and over {repeats} runs.",
         ["wall (ms)", "CPU of the task (ms)"],
     )
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Sandbox("5 USD") as account:
-        with Postgres(_free_port()) as postgres:
-            postgres.create("guards")
-            (dags := Path(folder) / "dags").mkdir()
-            (dags / "guards.py").write_text(DAG_FILE)
-            env = connections(account) | {
-                "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("guards"),
-            }
-            found: dict[str, list[tuple[float, float]]] = {}
-            with Services(Path(folder) / "home", Path(sys.executable), dags, env) as airflow:
-                for _ in range(repeats):
-                    run_id = airflow.start("guards")
-                    took = airflow.wait_for("the checks", lambda r=run_id: airflow.xcom(r, "measure"), seconds=120)
-                    for name, checks in took.items():
-                        medians = [1e3 * statistics.median(column) for column in zip(*checks, strict=True)]
-                        found.setdefault(name, []).append((medians[0], medians[1]))
+    found: dict[str, list[tuple[float, float]]] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        Sandbox("5 USD") as account,
+        Postgres(_free_port()) as postgres,
+    ):
+        postgres.create("guards")
+        (dags := Path(folder) / "dags").mkdir()
+        (dags / "guards.py").write_text(DAG_FILE)
+        env = connections(account) | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("guards")}
+        with Services(Path(folder) / "home", Path(sys.executable), dags, env) as airflow:
+            for _ in range(repeats):
+                run_id = airflow.start("guards")
+                took = airflow.wait_for("the checks", lambda r=run_id: airflow.xcom(r, "measure"), seconds=120)
+                for name, checks in took.items():
+                    medians = [1e3 * statistics.median(column) for column in zip(*checks, strict=True)]
+                    found.setdefault(name, []).append((medians[0], medians[1]))
     for name, runs in found.items():
         table.add(name, [wall for wall, _ in runs], [cpu for _, cpu in runs])
     return [table]

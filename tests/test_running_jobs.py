@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from running_simulation import DURATIONS, PRICES, Job, World
+from support import AIRFLOW_3_2
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
 from airflow_provider_aimlbilling.guard import keep_counted, require_balance
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
@@ -292,3 +294,53 @@ def test_a_guard_counts_as_a_call_with_templates(run_dag: Any, sandbox: Sandbox)
     )
     assert run.state() == "success"
     assert "SPENT IT" in run.log
+
+
+@pytest.mark.skipif(not AIRFLOW_3_2, reason="Airflow 3.2 added asynchronous tasks")
+@pytest.mark.parametrize(("balance", "state"), [("2 USD", "success"), ("1 USD", "failed")])
+def test_an_asynchronous_guard_counts(run_dag: Any, sandbox: Sandbox, balance: str, state: str) -> None:
+    sandbox.set_balance(balance)
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.guard import arequire_balance
+
+        @task
+        async def gate():
+            await arequire_balance("2 USD", count_running=True)
+            print("SPENT" + " IT")
+
+        gate()
+        """
+    )
+    assert run.state() == state
+    assert ("SPENT IT" in run.log) is (state == "success")
+
+
+class Instance:
+    """A task instance of Airflow 3 beside which nine others run."""
+
+    dag_id, task_id, run_id, map_index = "dag", "job", "run", 3
+
+    def get_ti_count(self, *, dag_id: str, task_ids: list[str], states: list[str] | None) -> int:
+        assert (dag_id, task_ids, states) == ("dag", ["job"], ["running", "deferred"])
+        return 10
+
+
+class Task:
+    def render_template(self, value: object, context: object) -> object:
+        return value
+
+
+def test_a_guard_asks_again_until_it_gives_up(sandbox: Sandbox) -> None:
+    sandbox.set_balance("4 USD")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    context: Any = {"task": Task(), "ti": Instance()}
+    guard = require_balance("1 USD", count_running=True, max_wait=0.2)
+    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs run now\)"):
+        guard.check(context, wait)
+    assert len(sandbox.requests) == len(waits) + 1
