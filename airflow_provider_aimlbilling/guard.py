@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aimlbilling.compat import AIRFLOW_3_2, NOTSET, AirflowSkipException
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.thresholds import check_threshold
+from airflow_provider_aimlbilling.thresholds import check_budget, check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -24,6 +24,7 @@ def require_balance(
     aimlbilling_conn_id: str = DEFAULT_CONN_ID,
     skip_if_insufficient: bool = False,
     respect_key_limit: bool = False,
+    budget: object = NOTSET,
 ) -> Guard:
     """
     Stop a task that must not start without money.
@@ -46,20 +47,21 @@ def require_balance(
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param skip_if_insufficient: skip the task instead of failing it. An unknown balance still fails it.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
     :returns: a callable that takes the context and checks when it is called.
     :raises RuntimeError: it was called in a process that a task started with its own environment
         (``@task.external_python``, a spawned pool), where it cannot check; or in an asynchronous task, which needs
         :func:`arequire_balance`.
-    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
-        a template or an XCom.
-    :raises InsufficientBalanceError: the account cannot pay.
-    :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or the budget is not one; raised when Airflow
+        parses the DAG, unless it is a template or an XCom.
+    :raises InsufficientBalanceError: the account cannot pay, or the budget does not allow it.
+    :raises AirflowSkipException: the same, with ``skip_if_insufficient``.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
         the task does not run.
     """
     if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: pre_execute was this function itself
         raise TypeError('Call it when you pass it: pre_execute=require_balance("2 USD").')
-    guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
+    guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, budget)
     if (context := _current_context()) is not None:
         if _in_event_loop():
             raise RuntimeError(
@@ -76,6 +78,7 @@ def require_balance(
         )
     else:
         check_threshold(threshold)
+        check_budget(budget)
     return guard
 
 
@@ -85,6 +88,7 @@ def arequire_balance(
     aimlbilling_conn_id: str = DEFAULT_CONN_ID,
     skip_if_insufficient: bool = False,
     respect_key_limit: bool = False,
+    budget: object = NOTSET,
 ) -> Coroutine[Any, Any, None]:
     """
     Stop an asynchronous task that must not start without money::
@@ -101,6 +105,7 @@ def arequire_balance(
     :param aimlbilling_conn_id: as in :func:`require_balance`.
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
+    :param budget: as in :func:`require_balance`.
     :returns: a coroutine, which checks when it is awaited. **Without await, nothing is checked.**
     :raises RuntimeError: it was called outside an event loop or a running task.
     :raises InsufficientBalanceError: or another exception, as in :func:`require_balance`.
@@ -112,7 +117,7 @@ def arequire_balance(
             "arequire_balance only works in an async task: write await arequire_balance(…) there. Elsewhere, and as "
             "pre_execute of any task, use require_balance(…)."
         )
-    return Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit).acheck(context)
+    return Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, budget).acheck(context)
 
 
 class Guard:
@@ -123,15 +128,22 @@ class Guard:
     :param aimlbilling_conn_id: as in :func:`require_balance`.
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
+    :param budget: as in :func:`require_balance`.
     """
 
     def __init__(
-        self, threshold: object, aimlbilling_conn_id: str, skip_if_insufficient: bool, respect_key_limit: bool
+        self,
+        threshold: object,
+        aimlbilling_conn_id: str,
+        skip_if_insufficient: bool,
+        respect_key_limit: bool,
+        budget: object = NOTSET,
     ) -> None:
         self.threshold = threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.skip_if_insufficient = skip_if_insufficient
         self.respect_key_limit = respect_key_limit
+        self.budget = budget
 
     def __call__(self, context: Context) -> None:
         """
@@ -155,6 +167,7 @@ class Guard:
         :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
         """
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+        from airflow_provider_aimlbilling.money.budget import Budget
         from airflow_provider_aimlbilling.money.gate import Gate
 
         task: Any = context["task"]
@@ -163,7 +176,8 @@ class Guard:
         gate = Gate()
         if self.threshold is not NOTSET:  # None is an empty XCom or template, not a missing threshold
             gate = Gate.for_threshold(task.render_template(self.threshold, context), optional=False)
-        verdict = AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
+        budget = None if self.budget is NOTSET else Budget.parse(task.render_template(self.budget, context))
+        verdict = AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit, budget=budget)
         if verdict.clears:
             return
         if self.skip_if_insufficient:

@@ -120,6 +120,7 @@ class AimlBillingHook(BaseHook):
         *,
         with_top_up: bool = False,
         respect_key_limit: bool = False,
+        budget: object = None,
         top_up_grace: float | None = None,
         max_seconds: float | None = None,
     ) -> Balance:
@@ -128,6 +129,8 @@ class AimlBillingHook(BaseHook):
 
         :param with_top_up: report whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too.
         :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`.
+        :param budget: also read what the key has spent of a budget, such as ``"200 USD per month"``:
+            :attr:`Balance.budget`. ``None`` for no budget.
         :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
             not: :attr:`Balance.top_up`.
         :param max_seconds: time for all requests and retries together; ``None`` for no such limit.
@@ -136,26 +139,29 @@ class AimlBillingHook(BaseHook):
         :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
         :raises AimlBillingUnavailable: no believable answer, even after the retries.
+        :raises AimlBillingBudgetError: the budget is not one.
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
         """
         return self.client.get_balance(
             with_top_up=with_top_up,
             respect_key_limit=respect_key_limit,
+            budget=budget,
             top_up_grace=top_up_grace,
             max_seconds=max_seconds,
         )
 
-    def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
+    def decide(self, gate: Gate, *, respect_key_limit: bool = False, budget: object = None) -> Verdict:
         """
         Read the balance and decide at once, as gates do that do not wait.
 
         :param gate: the rule.
         :param respect_key_limit: as in :meth:`get_balance`.
+        :param budget: as in :meth:`get_balance`.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is a verdict.
         """
         reading: Balance | InsufficientBalanceError
         try:
-            reading = self.get_balance(respect_key_limit=respect_key_limit)
+            reading = self.get_balance(respect_key_limit=respect_key_limit, budget=budget)
         except InsufficientBalanceError as refusal:
             reading = refusal
         verdict = gate.decide(reading)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import AIRFLOW, airflow_sdk
 
-from airflow_provider_aimlbilling.compat import BaseOperator
+from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
@@ -24,6 +24,8 @@ from airflow_provider_aimlbilling.waiting.start_from_trigger import why_not_from
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 AIRFLOW_3_3 = not AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2"))
 needs_3_3 = pytest.mark.skipif(not AIRFLOW_3_3, reason="no gate starts in the triggerer before Airflow 3.3")
+
+DECLARED = {"threshold": "1 USD", "aimlbilling_conn_id": "aimlbilling_default", "budget": NOTSET}
 
 sdk = airflow_sdk()
 DAG, Asset, Param = sdk.DAG, sdk.Asset, sdk.Param
@@ -115,7 +117,7 @@ def test_a_gate_that_needs_a_worker_starts_on_a_worker(row: str) -> None:
     arguments, dag, reason = WORKER_ONLY[row]
     sensor = gate(dag, **{"threshold": "1 USD"} | arguments)
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert reason in str(why_not_from_trigger(sensor, sensor.threshold, sensor.aimlbilling_conn_id))
+    assert reason in str(why_not_from_trigger(sensor, {name: getattr(sensor, name) for name in sensor.template_fields}))
 
 
 @needs_3_3
@@ -190,7 +192,7 @@ def test_no_gate_starts_in_the_triggerer_by_default() -> None:
 def test_before_airflow_3_3_gates_start_on_a_worker() -> None:
     sensor = gate(threshold="1 USD")
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert why_not_from_trigger(sensor, "1 USD", "aimlbilling_default") == "it needs Airflow 3.3 or later"
+    assert why_not_from_trigger(sensor, DECLARED) == "it needs Airflow 3.3 or later"
 
 
 def test_mapped_tasks_do_not_start_in_the_triggerer() -> None:
@@ -204,7 +206,7 @@ def test_mapped_tasks_do_not_start_in_the_triggerer() -> None:
 
 @needs_3_3
 def test_the_worker_says_that_a_mapped_task_cannot_start_in_the_triggerer() -> None:
-    why = why_not_from_trigger(gate(threshold="1 USD"), "1 USD", "aimlbilling_default", mapped=True)
+    why = why_not_from_trigger(gate(threshold="1 USD"), DECLARED, mapped=True)
     assert why == "the task is mapped"
 
 
