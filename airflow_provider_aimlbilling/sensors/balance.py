@@ -75,8 +75,8 @@ class BalanceSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker slot. Needs a running triggerer. Default: ``[operators]
         default_deferrable``.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
-    :param budget: what the key may spend per calendar period: ``"200 USD per month"``, ``"5 USD per day in Asia/Tokyo"``;
-        templated. What is left of it must reach the threshold, too, or be above zero without a threshold.
+    :param budget: spending per calendar period, ``"200 USD per month"`` or ``"5 USD per day in Asia/Tokyo"``. What is
+        left of it must reach the threshold, too, or be above zero if there is no threshold; templated.
     :param fail_if_topup_stuck: fail early if waiting cannot succeed: auto top-up is on, the balance has been below its
         threshold for ``topup_grace`` seconds, and the ledger shows no payment since.
     :param topup_grace: seconds that an auto top-up may take. Default: one hour.

@@ -16,6 +16,7 @@ from support import AIRFLOW, airflow_sdk
 
 from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
 from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 from airflow_provider_aimlbilling.waiting.deferral import DEFERRAL_SLACK
@@ -91,6 +92,12 @@ WORKER_ONLY: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "only a worker can render the aimlbilling_conn_id",
     ),
     "not an amount": ({"threshold": ["3 USD"]}, {}, "only a worker can render the threshold"),
+    "an XCom for the budget": (
+        {"budget": BaseOperator(task_id="team").output},
+        {},
+        "only a worker can render the budget",
+    ),
+    "a macro in the budget": ({"budget": "{{ ds }} USD per day"}, {}, "the budget is a template, and uses 'ds'"),
     "a broken template": ({"threshold": "{{ params.x"}, {}, "Jinja cannot parse it"),
     "macros of the DAG": ({"threshold": "{{ params.x }}"}, {"user_defined_macros": {"params": 1}}, "of its own"),
     "filters of the DAG": ({"threshold": "{{ params.x | f }}"}, {"user_defined_filters": {"f": int}}, "of its own"),
@@ -158,6 +165,7 @@ RENDERED: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "a typo": ({"threshold": "{{ params.typo }}000"}, None),
     "a condition on a missing param": ({"threshold": "{{ 50 if params.typo else 5 }} USD"}, None),
     "a connection": ({"aimlbilling_conn_id": "{{ params.account }}"}, ("1 credits", "rich")),
+    "a budget with a typo": ({"budget": "{{ params.typo }}9 USD per month"}, None),
 }
 
 
@@ -168,7 +176,7 @@ def test_the_trigger_renders_as_strictly_as_a_worker(row: str) -> None:
     declared, rendered = RENDERED[row]
     sensor = gate({"params": {"need": "4000000", "account": "rich"}}, **{"threshold": 1} | declared)
     trigger = BalanceTrigger(**trigger_kwargs(sensor))
-    trigger.template_fields = ("threshold", "aimlbilling_conn_id")
+    trigger.template_fields = BalanceSensor.template_fields
     trigger.render_template_fields({"params": {"need": "4000000", "account": "rich"}})  # type: ignore[typeddict-item]
     if rendered:
         assert (trigger.threshold, trigger.aimlbilling_conn_id) == rendered
@@ -232,6 +240,35 @@ def test_all_flags_reach_the_trigger() -> None:
 def test_all_query_options_reach_the_trigger() -> None:
     kwargs = trigger_kwargs(gate(threshold=1, respect_key_limit=True, fail_if_topup_stuck=True, topup_grace=60))
     assert (kwargs["respect_key_limit"], kwargs["top_up_grace"]) == (True, 60)
+
+
+BUDGETS = {
+    "text": ("200 USD per month in Europe/Berlin", "400000000 credits per month in Europe/Berlin"),
+    "a parsed one": (Budget.parse("$200 per day"), "400000000 credits per day"),
+    "params": ("{{ params.budget }}", "{{ params.budget }}"),
+}
+
+
+@needs_3_3
+@pytest.mark.parametrize("row", BUDGETS)
+def test_a_budget_reaches_the_trigger(row: str) -> None:
+    declared, passed = BUDGETS[row]
+    assert (
+        trigger_kwargs(gate({"params": {"budget": "1 USD per day"}}, threshold=1, budget=declared))["budget"] == passed
+    )
+    assert "budget" not in trigger_kwargs(gate(threshold=1)), "nothing changes without one"
+
+
+@needs_3_3
+def test_an_empty_budget_in_the_triggerer_is_not_no_budget() -> None:
+    sensor = gate({"params": {"budget": ""}}, threshold=1, budget="{{ params.budget }}")
+    trigger = BalanceTrigger(**trigger_kwargs(sensor))
+    trigger.template_fields = BalanceSensor.template_fields
+    trigger.render_template_fields({"params": {"budget": ""}})  # type: ignore[typeddict-item]
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(hours=1)
+    (event,) = asyncio.run(_all(trigger.run()))
+    assert event["error"] == "AimlBillingBudgetError"
+    assert "was empty" in event["message"]
 
 
 @needs_3_3
