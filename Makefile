@@ -5,7 +5,7 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai
 
-.PHONY: help demo test check platforms matrix bench ui audit constraints clean
+.PHONY: help demo test check platforms matrix bench parallel ui audit constraints clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
@@ -15,6 +15,7 @@ help:
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
+	@echo "make parallel     let parallel jobs count each other on real services, and see how many of them spend"
 	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"
@@ -49,6 +50,9 @@ matrix: .venv/installed
 
 bench: .build/bench/installed
 	@.build/bench/venv/bin/python benchmarks/run.py $(THEME) $(ARGS)
+
+parallel: .venv/installed
+	@PYTHONPATH=tests $(BIN)/python tools/parallel_jobs.py $(ARGS)
 
 ui: .venv/installed
 	@$(BIN)/python tools/ui.py

@@ -12,7 +12,7 @@ A name that the running Airflow does not have raises :class:`ImportError` with t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import import_module
@@ -141,6 +141,31 @@ def is_created_from_mapped(operator: Any) -> bool:
 def try_number(context: Context) -> int | None:
     """Return the number of a task instance's current try."""
     return getattr(context.get("ti"), "try_number", None)  # a unit test may pass an empty context
+
+
+def count_task_instances(ti: Any, dag_id: str, task_id: str, states: Sequence[str] | None = None) -> int:
+    """
+    Return how many instances of a task there are, in all its runs.
+
+    :param ti: the task instance that asks, from its context.
+    :param dag_id: id of the task's DAG.
+    :param task_id: id of the task.
+    :param states: only instances in these states.
+    :raises RuntimeError: the task instance is not one of a running Airflow.
+    """
+    from airflow_provider_aimlbilling.compat import AIRFLOW_3
+
+    if hasattr(ti, "get_ti_count"):  # Airflow 3
+        count: int = ti.get_ti_count(dag_id=dag_id, task_ids=[task_id], states=list(states) if states else None)
+        return count
+    if AIRFLOW_3 or not hasattr(ti, "dag_id"):
+        raise RuntimeError("Running tasks can be counted in a running Airflow and in dag.test() only.")
+    instance = import_module("airflow.models.taskinstance").TaskInstance
+    with import_module("airflow.utils.session").create_session() as session:
+        query = session.query(instance).filter(instance.dag_id == dag_id, instance.task_id == task_id)
+        if states:
+            query = query.filter(instance.state.in_(states))
+        return int(query.count())
 
 
 def seconds_since_first_poke(sensor: Any, context: Context) -> float:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from functools import partial
-from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aimlbilling.compat import AIRFLOW_3_2, NOTSET, AirflowSkipException
-from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_aimlbilling.thresholds import check_budget, check_threshold
+from airflow_provider_aimlbilling.task_context import (
+    current_context,
+    in_event_loop,
+    in_process_started_by_task,
+    is_resuming,
+)
+from airflow_provider_aimlbilling.thresholds import check_budget, check_seconds, check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -24,6 +31,8 @@ def require_balance(
     aimlbilling_conn_id: str = DEFAULT_CONN_ID,
     skip_if_insufficient: bool = False,
     respect_key_limit: bool = False,
+    count_running: object = False,
+    max_wait: float = 60,
     budget: object = NOTSET,
 ) -> Guard:
     """
@@ -41,6 +50,10 @@ def require_balance(
     itself, so the remaining ones stop when the money is gone. As ``pre_execute`` it lets a task resume after a
     deferral, because that task has already spent; a plain call always checks.
 
+    Jobs that start at the same moment all see the same money. With ``count_running``, the threshold is the price of one
+    job, and the account must be able to pay for all jobs that run, this one included. A job for which there is too
+    little waits for others to end or to give up.
+
     Guards push no XCom because they run inside someone else's task.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
@@ -48,12 +61,18 @@ def require_balance(
     :param skip_if_insufficient: skip the task instead of failing it. An unknown balance still fails it.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
+    :param count_running: ``True`` to count the running and deferred instances of this task in all runs; a list of
+        ``"dag_id.task_id"`` to count those tasks as well; or a dictionary from such names to the most that one instance
+        of the task costs, if that is not this threshold. Templated.
+    :param max_wait: with ``count_running``, seconds that a job waits at most if the account can pay for this job, but
+        not for all that run.
     :returns: a callable that takes the context and checks when it is called.
     :raises RuntimeError: it was called in a process that a task started with its own environment
         (``@task.external_python``, a spawned pool), where it cannot check; or in an asynchronous task, which needs
         :func:`arequire_balance`.
-    :raises AimlBillingThresholdError: the threshold is not an amount, or the budget is not one; raised when Airflow
-        parses the DAG, unless it is a template or an XCom.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or is missing with ``count_running``, or the
+        budget is not one; raised when Airflow parses the DAG, unless it is a template or an XCom.
+    :raises ValueError: ``max_wait`` is not a number of seconds.
     :raises InsufficientBalanceError: the account cannot pay, or the budget does not allow it.
     :raises AirflowSkipException: the same, with ``skip_if_insufficient``.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
@@ -61,15 +80,17 @@ def require_balance(
     """
     if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: pre_execute was this function itself
         raise TypeError('Call it when you pass it: pre_execute=require_balance("2 USD").')
-    guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, budget)
-    if (context := _current_context()) is not None:
-        if _in_event_loop():
+    guard = Guard(
+        threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait, budget
+    )
+    if (context := current_context()) is not None:
+        if in_event_loop():
             raise RuntimeError(
                 "require_balance would block the event loop of this asynchronous task, and Airflow may stop the task "
                 "because of that. Write: await arequire_balance(…)"
             )
         guard.check(context)
-    elif _in_process_started_by_task():
+    elif in_process_started_by_task():
         # Returning the callable here would let the task spend without a check.
         raise RuntimeError(
             "require_balance was called in a process that a task started, where Airflow's context is not available. "
@@ -88,6 +109,8 @@ def arequire_balance(
     aimlbilling_conn_id: str = DEFAULT_CONN_ID,
     skip_if_insufficient: bool = False,
     respect_key_limit: bool = False,
+    count_running: object = False,
+    max_wait: float = 60,
     budget: object = NOTSET,
 ) -> Coroutine[Any, Any, None]:
     """
@@ -106,18 +129,23 @@ def arequire_balance(
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
     :param budget: as in :func:`require_balance`.
+    :param count_running: as in :func:`require_balance`.
+    :param max_wait: as in :func:`require_balance`.
     :returns: a coroutine, which checks when it is awaited. **Without await, nothing is checked.**
     :raises RuntimeError: it was called outside an event loop or a running task.
     :raises InsufficientBalanceError: or another exception, as in :func:`require_balance`.
     """
-    context = _current_context()
+    context = current_context()
     # Checked here and not in a coroutine, which would do nothing at all if it was never awaited.
-    if context is None or not _in_event_loop() or (isinstance(threshold, Mapping) and "ti" in threshold):
+    if context is None or not in_event_loop() or (isinstance(threshold, Mapping) and "ti" in threshold):
         raise RuntimeError(
             "arequire_balance only works in an async task: write await arequire_balance(…) there. Elsewhere, and as "
             "pre_execute of any task, use require_balance(…)."
         )
-    return Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, budget).acheck(context)
+    guard = Guard(
+        threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait, budget
+    )
+    return guard.acheck(context)
 
 
 class Guard:
@@ -129,6 +157,8 @@ class Guard:
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
     :param budget: as in :func:`require_balance`.
+    :param count_running: as in :func:`require_balance`.
+    :param max_wait: as in :func:`require_balance`.
     """
 
     def __init__(
@@ -137,12 +167,21 @@ class Guard:
         aimlbilling_conn_id: str,
         skip_if_insufficient: bool,
         respect_key_limit: bool,
+        count_running: object,
+        max_wait: float,
         budget: object = NOTSET,
     ) -> None:
+        check_seconds("max_wait", max_wait)
+        if count_running is not False and threshold is NOTSET:
+            raise AimlBillingThresholdError(
+                "count_running needs the price of one job: require_balance('0.25 USD', count_running=True)."
+            )
         self.threshold = threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.skip_if_insufficient = skip_if_insufficient
         self.respect_key_limit = respect_key_limit
+        self.count_running = count_running
+        self.max_wait = max_wait
         self.budget = budget
 
     def __call__(self, context: Context) -> None:
@@ -154,14 +193,15 @@ class Guard:
         """
         if not isinstance(context, Mapping):
             raise TypeError("require_balance(…) is not a decorator: write @task(pre_execute=require_balance(…)).")
-        if not _is_resuming(context):
+        if not is_resuming(context):
             self.check(context)
 
-    def check(self, context: Context) -> None:
+    def check(self, context: Context, wait: Callable[[float], object] = time.sleep) -> None:
         """
         Read the balance and decide whether the task may run.
 
         :param context: the task's context.
+        :param wait: waits for some seconds, with ``count_running``.
         :raises InsufficientBalanceError: the account cannot pay.
         :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
         :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
@@ -169,20 +209,28 @@ class Guard:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.budget import Budget
         from airflow_provider_aimlbilling.money.gate import Gate
+        from airflow_provider_aimlbilling.running_jobs import decide_among_running
 
         task: Any = context["task"]
         # Airflow has rendered the task's own template fields by now. The guard's parameters are not among them.
-        conn_id = task.render_template(self.aimlbilling_conn_id, context)
+        hook = AimlBillingHook(task.render_template(self.aimlbilling_conn_id, context))
         gate = Gate()
         if self.threshold is not NOTSET:  # None is an empty XCom or template, not a missing threshold
             gate = Gate.for_threshold(task.render_template(self.threshold, context), optional=False)
-        budget = None if self.budget is NOTSET else Budget.parse(task.render_template(self.budget, context))
-        verdict = AimlBillingHook(conn_id).decide(gate, respect_key_limit=self.respect_key_limit, budget=budget)
+        options: dict[str, Any] = {"respect_key_limit": self.respect_key_limit}
+        if self.budget is not NOTSET:
+            options["budget"] = Budget.parse(task.render_template(self.budget, context))
+        if self.count_running is False:
+            verdict = hook.decide(gate, **options)
+        else:
+            count_running = task.render_template(self.count_running, context)
+            verdict = decide_among_running(hook, gate, context["ti"], count_running, self.max_wait, wait, **options)
         if verdict.clears:
             return
+        refusal = verdict.refusal(hook.aimlbilling_conn_id)
         if self.skip_if_insufficient:
-            raise AirflowSkipException(verdict.refusal(conn_id))
-        raise InsufficientBalanceError(verdict.refusal(conn_id))
+            raise AirflowSkipException(refusal)
+        raise InsufficientBalanceError(refusal)
 
     async def acheck(self, context: Context) -> None:
         """
@@ -199,46 +247,43 @@ class Guard:
 
         # A thread of its own, because all threads of the event loop may be waiting for an answer from Airflow.
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimlbilling-guard")
-        in_context = partial(copy_context().run, self.check, context)
+        ended = Event()
+
+        def wait(seconds: float) -> None:
+            if ended.wait(seconds):
+                raise asyncio.CancelledError
+
+        in_context = partial(copy_context().run, self.check, context, wait)
         try:
             await asyncio.get_running_loop().run_in_executor(executor, in_context)
         finally:
+            ended.set()
             executor.shutdown(wait=False)  # if the task was cancelled, a request may still be running
 
 
-def _is_resuming(context: Context) -> bool:
-    """Return whether the task was deferred and is resuming now."""
-    ti: Any = context["ti"]
-    server_context = getattr(ti, "_ti_context_from_server", None)  # on Airflow 3
-    return bool(getattr(ti, "next_method", None) or getattr(server_context, "next_method", None))
-
-
-def _in_process_started_by_task() -> bool:
+def keep_counted(seconds: float) -> Callable[..., None]:
     """
-    Return whether a running task started this process, other than by a fork.
+    Let a task run on until its charges have posted, so that guards with ``count_running`` still count it::
 
-    Airflow sets the variable in the task's own process, so it is part of the initial environment only in processes that
-    the task started.
+        SpendingOperator(
+            task_id="job",
+            pre_execute=require_balance("0.25 USD", count_running=True),
+            post_execute=keep_counted(15),
+        )
+
+    The API charges after it has answered. A task that ends at once is no longer counted while its price is still in the
+    balance. In a running task, a plain call waits at once; call it in a ``finally`` block if a task that fails may
+    have spent as well, because Airflow calls ``post_execute`` only after a success.
+
+    :param seconds: how long it takes until charges have posted.
+    :returns: a callable for ``post_execute``.
+    :raises ValueError: it is not a number of seconds.
     """
-    try:
-        return b"\0AIRFLOW_CTX_TASK_ID=" in b"\0" + Path("/proc/self/environ").read_bytes()
-    except OSError:
-        return False
+    check_seconds("keep_counted", seconds)
+    if current_context() is not None:
+        time.sleep(seconds)
+    return partial(_keep_counted, seconds)
 
 
-def _current_context() -> Context | None:
-    """Return the context of the task that runs here; ``None`` while a DAG file is parsed."""
-    from airflow_provider_aimlbilling.compat import get_current_context
-
-    try:
-        return get_current_context()
-    except Exception:  # noqa: BLE001 - Airflow's versions raise different exceptions
-        return None
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+def _keep_counted(seconds: float, *_context_and_result: object) -> None:
+    time.sleep(seconds)

@@ -1,5 +1,5 @@
 """
-Check the thresholds and budgets that a DAG file spells out, so that a mistake appears when the DAG is parsed.
+Check the thresholds, budgets and durations that a DAG file spells out, so that mistakes appear when it is parsed.
 
 When a task runs, what templates and XComs have become is checked here as well.
 """
@@ -65,6 +65,18 @@ def check_budget(budget: object, operator: Any = None) -> None:
     from airflow_provider_aimlbilling.money.budget import Budget
 
     Budget.parse(budget)
+
+
+def check_seconds(name: str, seconds: object) -> None:
+    """
+    Refuse a duration that is none.
+
+    :param name: what it is, for the message.
+    :param seconds: as in the DAG file.
+    :raises ValueError: if it is not a finite number of seconds, zero or more.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is a number of seconds, zero or more, not {seconds!r:.80}.")
 
 
 def resolve_gate(task: Any, declared: Mapping[str, object], context: Context) -> Gate:

@@ -1,5 +1,5 @@
 """
-Measure what a waiting gate costs, beside the alternatives. Stops by itself and leaves no processes behind.
+Measure what gates and guards cost, beside the alternatives. Stops by itself and leaves no processes behind.
 
 usage: make bench                                  all themes; the last one takes about an hour
        make bench THEME="parse poke"               some themes
@@ -17,7 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-THEMES = {"parse": 9, "poke": 30, "triggerer": 2, "faults": 1, "deployment": 2}  # theme: default number of repeats
+THEMES = {
+    "parse": 9,
+    "poke": 30,
+    "triggerer": 2,
+    "faults": 1,
+    "guard": 3,
+    "deployment": 2,
+}  # theme: default number of repeats
 RESULTS = Path(__file__).parents[1] / ".build" / "bench" / "results"
 
 

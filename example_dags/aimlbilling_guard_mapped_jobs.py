@@ -3,10 +3,10 @@
 
 Ten jobs that each cost money. Each one checks the balance itself, just before it spends.
 
-**What to expect:** while the account holds enough, jobs run one after another. As soon as it holds less than the
-threshold, the remaining jobs are skipped before they spend anything. `count` returns how many jobs ran, and its log
-says how many did not, because the run itself ends in success. `max_active_tis_per_dag=1` matters here: jobs that start
-at the same moment all see the same balance. To share such a limit between DAGs, use a pool with few slots instead.
+**What to expect:** all jobs start together, and as many go on as the account can pay for: with 2.50 USD, five of them.
+The others are skipped within half a minute, before they spend anything. `count_running=True` makes that so: without it,
+jobs that start at the same moment all see the same balance, and all pass. `count` returns how many jobs ran, and its
+log says how many did not, because the run itself ends in success.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ with DAG(
     tags=["aimlbilling", "example"],
 ) as dag:
 
-    @task(pre_execute=require_balance("0.50 USD", skip_if_insufficient=True), max_active_tis_per_dag=1)
+    @task(pre_execute=require_balance("0.50 USD", count_running=True, max_wait=30, skip_if_insufficient=True))
     def ai_job(number: int) -> int:
         # Spend money here.
         return number

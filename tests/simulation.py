@@ -6,6 +6,8 @@ import heapq
 import random
 from collections.abc import Callable
 
+from running_simulation import DURATIONS, Job, World
+
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
@@ -74,11 +76,28 @@ WAYS: dict[str, tuple[str, int, float, int]] = {
     "the same, and the threshold is the price of three jobs": ("inside", 1, 1, 3),
 }
 
+# Guards that count the jobs that run: the slots, and in seconds how late charges post and how long jobs stay counted.
+COUNTING_WAYS: dict[str, tuple[int, float, float]] = {
+    "guards with `count_running=True`, all ten at once": (10, 0, 0),
+    "guards with `count_running=True`, pool of 3": (3, 0, 0),
+    "the same, and charges post one job's duration late": (3, 20, 0),
+    "the same, and each job stays counted for that time (`keep_counted`)": (3, 20, 20),
+}
+
+
+def count_jobs_that_count(slots: int, late: float, kept: float, chance: random.Random) -> int:
+    """Return how many jobs spend in one run, with guards that count the others. The arguments are in COUNTING_WAYS."""
+    duration = DURATIONS["±50 %"]
+    jobs = [Job(PRICE, duration(chance), charged_late=late, kept=kept) for _ in range(JOBS)]
+    return len(World(jobs, MONEY * PRICE, slots, 60, chance).run().ran)
+
 
 def found() -> dict[str, list[int]]:
     """Return for each way how many jobs spent in each run, from the fewest to the most."""
     chance = random.Random(4)
-    return {way: sorted(count_jobs(*how, chance) for _ in range(RUNS)) for way, how in WAYS.items()}
+    counts = {way: sorted(count_jobs(*how, chance) for _ in range(RUNS)) for way, how in WAYS.items()}
+    counting = COUNTING_WAYS.items()
+    return counts | {way: sorted(count_jobs_that_count(*how, chance) for _ in range(RUNS)) for way, how in counting}
 
 
 def table() -> str:

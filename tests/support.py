@@ -60,9 +60,9 @@ _AIRFLOW_2_IMPORTS = {
 }
 
 
-def for_this_airflow(source: str) -> str:
+def for_this_airflow(source: str, *, airflow_3: bool = AIRFLOW_3) -> str:
     """Return the source of a DAG file, written for Airflow 3, with imports that the running Airflow has."""
-    if not AIRFLOW_3:
+    if not airflow_3:
         for new, old in _AIRFLOW_2_IMPORTS.items():
             source = source.replace(new, old)
     return source

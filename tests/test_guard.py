@@ -72,6 +72,8 @@ def test_a_dictionary_as_threshold_is_not_mistaken_for_a_context(run_dag: Any, s
         ("3.01 USD", "", "failed"),
         ("3.01 USD", ", skip_if_insufficient=True", "skipped"),
         ("3 USD", ", skip_if_insufficient=True", "success"),
+        ("3 USD", ", count_running=True", "success"),
+        ("3.01 USD", ", count_running=True", "failed"),
     ],
 )
 @pytest.mark.parametrize("budget", ['"5 USD per month"', '"{{ 5 }} USD per month"'])

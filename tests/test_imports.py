@@ -50,7 +50,12 @@ LAYERS: dict[str, set[str]] = {
     "operators": {
         *("exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping", "thresholds"),
     },
-    "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks", "thresholds"},
+    "task_context": {"compat"},
+    "running_jobs": {"exceptions", "compat", "money", "hooks"},
+    "guard": {
+        *("exceptions", "get_provider_info", "compat", "money", "client", "hooks", "running_jobs", "task_context"),
+        "thresholds",
+    },
     "retry_policy": {"exceptions", "compat", "money", "client"},
     "prices": {"exceptions", "money", "client"},
     "sandbox": {"exceptions", "money"},

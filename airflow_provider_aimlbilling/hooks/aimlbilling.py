@@ -129,8 +129,7 @@ class AimlBillingHook(BaseHook):
 
         :param with_top_up: report whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too.
         :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`.
-        :param budget: also read what the key has spent of a budget, such as ``"200 USD per month"``:
-            :attr:`Balance.budget`. ``None`` for no budget.
+        :param budget: also read what was spent of a budget, as :meth:`Budget.parse` reads it: :attr:`Balance.budget`.
         :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
             not: :attr:`Balance.top_up`.
         :param max_seconds: time for all requests and retries together; ``None`` for no such limit.
@@ -139,7 +138,6 @@ class AimlBillingHook(BaseHook):
         :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
         :raises AimlBillingUnavailable: no believable answer, even after the retries.
-        :raises AimlBillingBudgetError: the budget is not one.
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
         """
         return self.client.get_balance(
@@ -159,17 +157,34 @@ class AimlBillingHook(BaseHook):
         :param budget: as in :meth:`get_balance`.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is a verdict.
         """
-        reading: Balance | InsufficientBalanceError
-        try:
-            reading = self.get_balance(respect_key_limit=respect_key_limit, budget=budget)
-        except InsufficientBalanceError as refusal:
-            reading = refusal
-        verdict = gate.decide(reading)
-        count_decision(self.aimlbilling_conn_id, clears=verdict.clears)
+        verdict = gate.decide(self.read(respect_key_limit=respect_key_limit, budget=budget))
         if gate.warning:
             self.log.warning(gate.warning)
-        self.log.info("%s: %s.", "Enough" if verdict.clears else "Not enough", verdict.reason)
+        self.report(verdict)
         return verdict
+
+    def read(self, *, respect_key_limit: bool = False, budget: object = None) -> Balance | InsufficientBalanceError:
+        """
+        Read the balance for a decision.
+
+        :param respect_key_limit: as in :meth:`get_balance`.
+        :param budget: as in :meth:`get_balance`.
+        :returns: the balance, or the API's refusal because the account is out of credits.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is returned.
+        """
+        try:
+            return self.get_balance(respect_key_limit=respect_key_limit, budget=budget)
+        except InsufficientBalanceError as refusal:
+            return refusal
+
+    def report(self, verdict: Verdict) -> None:
+        """
+        Log a decision, and count it in the metrics.
+
+        :param verdict: the decision.
+        """
+        count_decision(self.aimlbilling_conn_id, clears=verdict.clears)
+        self.log.info("%s: %s.", "Enough" if verdict.clears else "Not enough", verdict.reason)
 
     def get_key_limit(self) -> KeyLimit | None:
         """

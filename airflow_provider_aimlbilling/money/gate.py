@@ -25,12 +25,14 @@ class Verdict:
     :param clears: whether the gate opens.
     :param threshold: the amount that was required; ``None`` if the API's refusal decided.
     :param reading: the balance, or the API's refusal because the account is out of credits.
+    :param note: what the threshold is, if that needs saying.
     :param of_account: whether the threshold is the account's own low-balance threshold.
     """
 
     clears: bool
     threshold: Amount | None
     reading: Balance | InsufficientBalanceError
+    note: str = ""
     of_account: bool = False
 
     @property
@@ -51,8 +53,8 @@ class Verdict:
             figures.append((balance.budget.left, str(balance.budget)))
         held = ", ".join(text for _, text in sorted(figures, key=lambda figure: figure[0]))
         needed = f"needs {self.threshold.usd_text}"
-        if self.of_account:
-            needed += " (the account's own low-balance threshold)"
+        if self.note:
+            needed += f" ({self.note})"
         if self.shortfall:
             return f"{self.shortfall.usd_text} missing: {held}, {needed}"
         if self.clears or self.too_low == ("budget",):
@@ -145,9 +147,11 @@ class Gate:
 
     :param threshold: what must be available; reaching it is enough. ``None`` leaves the decision to the account's own
         ``lowBalance``, whose threshold is set in the vendor's billing settings; a budget must then have something left.
+    :param note: what the threshold is, if that needs saying.
     """
 
     threshold: Amount | None = None
+    note: str = ""
 
     @property
     def warning(self) -> str:
@@ -180,9 +184,9 @@ class Gate:
         :raises AimlBillingContractError: if there is no threshold, and an answer of v1 has no ``lowBalance``.
         """
         if isinstance(reading, InsufficientBalanceError):
-            return Verdict(False, self.threshold, reading)
+            return Verdict(False, self.threshold, reading, self.note)
         if self.threshold is not None:
-            return Verdict(reading.available >= self.threshold, self.threshold, reading)
+            return Verdict(reading.available >= self.threshold, self.threshold, reading, self.note)
         if reading.low_balance is None or reading.low_balance_threshold is None:
             if reading.is_v1:
                 raise AimlBillingContractError(
@@ -198,4 +202,4 @@ class Gate:
         clears = not reading.low_balance and reading.funds >= low_mark
         if reading.budget and not reading.budget.covers(None):
             clears = False
-        return Verdict(clears, low_mark, reading, of_account=True)
+        return Verdict(clears, low_mark, reading, "the account's own low-balance threshold", of_account=True)

@@ -21,6 +21,7 @@ import environment
 import pytest
 from deployment import Deployment
 from postgres import Postgres
+from spend_server import SpendServer
 from support import AIRFLOW_3, AIRFLOW_3_2, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
@@ -38,6 +39,7 @@ BALANCES = {
     "refused": 0,
     "vault": 0,
     "guarded": "0.50 USD",
+    "counted": "0.50 USD",
 }
 RUNS = {
     "ten_gates": {},
@@ -98,10 +100,17 @@ class PostgresDeployment(Deployment):
 
 
 @pytest.fixture(scope="session")
+def spending(accounts: dict[str, Sandbox]) -> Iterator[SpendServer]:
+    with SpendServer(accounts, "0.25 USD") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def deployment(
     python: Path,
     postgres: Postgres | None,
     accounts: dict[str, Sandbox],
+    spending: SpendServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("system")
@@ -123,6 +132,8 @@ def deployment(
         "AIRFLOW_CONN_MAPPED": accounts["mapped"].connection(),
         "AIRFLOW_CONN_DIES": accounts["dies"].connection(),
         "AIRFLOW_CONN_REFUSED": accounts["refused"].connection(),
+        "AIRFLOW_CONN_COUNTED": accounts["counted"].connection(),
+        "SPEND_URL": spending.url,
         "AIRFLOW_VAR_BUDGET": "1 USD",
         "AIRFLOW__SECRETS__BACKEND": "switchable_secrets.SwitchableBackend",
         "SECRETS_ARE_AWAY_WHILE_THIS_EXISTS": str(folder / "away"),

@@ -1,0 +1,232 @@
+"""Count the jobs that run at the same time, so that they do not overspend the account together."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from airflow_provider_aimlbilling.compat import count_task_instances
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
+from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.balance import Balance
+from airflow_provider_aimlbilling.money.gate import Gate, Verdict
+
+# A job in one of these states may have spent money that has not been charged yet.
+COUNTED_STATES = ("running", "deferred")
+
+if TYPE_CHECKING:
+    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+
+
+# Jobs give up one after another, this many seconds apart. It is longer than Airflow usually takes to note that a task
+# has ended. Otherwise two of them would leave where one is enough.
+_TURN = 3.0
+_CHECKS_PER_WAIT = 12
+_SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class CountedTask:
+    """
+    A task whose running instances count.
+
+    :param name: ``dag_id.task_id``.
+    :param price: the most that one instance costs; ``None`` if each costs as much as the job that counts.
+    """
+
+    name: str
+    price: Amount | None = None
+
+    @property
+    def ids(self) -> list[tuple[str, str]]:
+        """
+        Every DAG id and task id that the name may mean.
+
+        Both may contain dots: ``etl.scores.ask`` is the task ``scores.ask`` of ``etl``, or ``ask`` of ``etl.scores``.
+        """
+        parts = self.name.split(".")
+        return [(".".join(parts[:at]), ".".join(parts[at:])) for at in range(1, len(parts))]
+
+
+def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTask]:
+    """
+    Return the tasks to count, this task first.
+
+    :param count_running: as in :func:`~airflow_provider_aimlbilling.guard.require_balance`, with templates rendered.
+    :param own_name: ``dag_id.task_id`` of the task that counts.
+    :raises AimlBillingThresholdError: it is something else, or a price in it is not an amount.
+    """
+    prices: dict[str, Amount | None] = {own_name: None}
+    if isinstance(count_running, Mapping):
+        for name, price in count_running.items():
+            prices[name] = Amount.parse(price)
+    elif isinstance(count_running, Iterable) and not isinstance(count_running, (str, bytes)):
+        prices |= dict.fromkeys(count_running)
+    elif count_running is not True:
+        raise _not_tasks(count_running)
+    for name in prices:
+        if not isinstance(name, str) or not all(name.partition(".")):
+            raise _not_tasks(name)
+    return [CountedTask(name, price) for name, price in prices.items()]
+
+
+def _not_tasks(value: object) -> AimlBillingThresholdError:
+    return AimlBillingThresholdError(
+        f"count_running has {value!r:.80}. Set it to True to count this task, to a list of other tasks to count as "
+        "well, such as ['my_dag.my_task'], or to a dictionary with the highest price of each, such as "
+        "{'my_dag.my_task': '2 USD'}."
+    )
+
+
+@dataclass(frozen=True)
+class RunningJobs:
+    """
+    How many jobs run, and what they cost together.
+
+    :param price: what the job that counts costs.
+    :param counts: the tasks that count, this task first, and how many of their instances run.
+    """
+
+    price: Amount
+    counts: Mapping[CountedTask, int]
+
+    @property
+    def total(self) -> int:
+        """The number of jobs, with the one that counts."""
+        return 1 + sum(self._others().values())
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that opens if the account can pay for all of them."""
+        credits = int(self.price.rounded_up().credits)
+        for task, count in self._others().items():
+            credits += count * int((task.price or self.price).rounded_up().credits)
+        return Gate(Amount(credits), note=f"{self.total} jobs run now" if self.total > 1 else "")
+
+    def _others(self) -> dict[CountedTask, int]:
+        own = next(iter(self.counts))
+        # Airflow counts the job itself as well, except perhaps in a test without a database.
+        return {**self.counts, own: max(self.counts[own] - 1, 0)}
+
+
+def decide_when_affordable(
+    gate: Gate,
+    count: Callable[[], Mapping[CountedTask, int]],
+    read: Callable[[], Balance | InsufficientBalanceError],
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+    chance: random.Random,
+) -> Generator[tuple[float, Verdict], None, Verdict]:
+    """
+    Wait until the account can pay for all jobs that run, or until it is this job's turn to give up.
+
+    Jobs that wait are running as well, so they count for each other. Each gives up when it is its turn, and the others
+    can run as soon as enough have left.
+
+    :param gate: the gate for this job; its threshold is the job's price.
+    :param count: returns how many instances of each task run, this task first.
+    :param read: reads the balance.
+    :param seconds: when this job gives up, from now on: :func:`seconds_to_turn`.
+    :param clock: seconds of a clock that is never set.
+    :param chance: chooses when to look again.
+    :returns: a generator. It yields the seconds to wait until it goes on, and why; it returns the final verdict.
+    """
+    if gate.threshold is None:
+        raise AimlBillingThresholdError("count_running needs the price of one job as the threshold.")
+    price = gate.threshold
+    gives_up = clock() + seconds
+    interval = min(max(seconds / _CHECKS_PER_WAIT, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+    while True:
+        # The count must come first. A job that is charged and ends between the two is then counted although its price
+        # is no longer in the balance, which is safe. In the other order it would be missing from both.
+        jobs = RunningJobs(price, count())
+        reading = read()
+        verdict = jobs.gate.decide(reading)
+        if verdict.clears:
+            return verdict
+        for_this_job = gate.decide(reading)
+        if not for_this_job.clears:
+            return for_this_job  # no matter how many others leave
+        remaining = gives_up - clock()
+        if remaining <= 0:
+            return verdict
+        yield min(interval * chance.uniform(0.6, 1.4), remaining), verdict
+
+
+def seconds_to_turn(number: int, max_wait: float, now: float) -> float:
+    """
+    Return after how many seconds it is the turn of a job to give up.
+
+    :param number: a number of the job. Jobs with consecutive numbers have different turns: twenty of them in a minute.
+    :param max_wait: all jobs have had a turn after this many seconds.
+    :param now: seconds of a clock that all jobs share.
+    """
+    turns = max(int(max_wait / _TURN), 1)
+    turn_at = number % turns * max_wait / turns
+    return (turn_at - now) % max_wait if max_wait else 0.0
+
+
+def decide_among_running(
+    hook: AimlBillingHook,
+    gate: Gate,
+    ti: Any,
+    count_running: object,
+    max_wait: float,
+    wait: Callable[[float], object],
+    **options: Any,
+) -> Verdict:
+    """
+    Decide for all jobs that run. Wait if the account can pay for this job, but not for all.
+
+    :param hook: reads the balance.
+    :param gate: the gate for this job.
+    :param ti: the task instance of this job, from its context.
+    :param count_running: as in :func:`parse_counted_tasks`.
+    :param max_wait: as in :func:`seconds_to_turn`.
+    :param wait: waits for some seconds.
+    :param options: as in :meth:`AimlBillingHook.read`.
+    :raises AimlBillingError: or a subclass, as in :func:`parse_counted_tasks` and :meth:`AimlBillingHook.read`.
+    """
+    if gate.warning:
+        hook.log.warning(gate.warning)
+    # Indexes of a mapped task have consecutive numbers; tasks and runs have any.
+    number = crc32(f"{ti.dag_id}.{ti.task_id}.{ti.run_id}".encode()) + (getattr(ti, "map_index", None) or 0)
+    decision = decide_when_affordable(
+        gate,
+        _running_counter(ti, count_running, hook.log),
+        partial(hook.read, **options),
+        seconds=seconds_to_turn(number, max_wait, time.time()),
+        clock=time.monotonic,
+        chance=random.Random(),  # noqa: S311 - nothing secret
+    )
+    waits = False
+    while True:
+        try:
+            pause, verdict = next(decision)
+        except StopIteration as end:
+            decided: Verdict = end.value
+            hook.report(decided)
+            return decided
+        if not waits:
+            hook.log.info("Waiting for other jobs, for %g seconds at most: %s.", max_wait, verdict.reason)
+            waits = True
+        wait(pause)
+
+
+def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], dict[CountedTask, int]]:
+    """Return a function that asks Airflow how many instances of each task run."""
+    tasks = parse_counted_tasks(count_running, f"{ti.dag_id}.{ti.task_id}")
+    for task in tasks[1:]:
+        if not any(count_task_instances(ti, *ids) for ids in task.ids):
+            log.warning("count_running: %r has never run. Unless it is new, correct its name.", task.name)
+
+    def count() -> dict[CountedTask, int]:
+        return {task: sum(count_task_instances(ti, *ids, states=COUNTED_STATES) for ids in task.ids) for task in tasks}
+
+    return count
