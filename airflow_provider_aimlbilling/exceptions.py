@@ -6,6 +6,7 @@ Errors of this provider, named for what you can do about them.
     AimlBillingError(Exception)
     ├── AimlBillingConnectionError       the Airflow connection is invalid         -> fix the connection
     ├── AimlBillingThresholdError        the threshold in the DAG is invalid       -> fix the DAG
+    │   └── AimlBillingBudgetError       the budget in the DAG is invalid          -> fix the DAG
     ├── AimlBillingPricingError          the job cannot be priced                  -> fix the DAG, or set a threshold
     ├── AimlBillingAuthError             the API refused the key                   -> replace the key
     │   └── AimlBillingKeyDisabledError  the key is disabled                       -> enable it, or use another one
@@ -41,6 +42,10 @@ class AimlBillingConnectionError(AimlBillingError):
 
 class AimlBillingThresholdError(AimlBillingError, ValueError):
     """The threshold is not an amount of money that this provider understands."""
+
+
+class AimlBillingBudgetError(AimlBillingThresholdError):
+    """The budget is not an amount per period that this provider understands, or its time zone is unknown."""
 
 
 class AimlBillingPricingError(AimlBillingError, ValueError):
@@ -83,7 +88,8 @@ class AimlBillingTopUpStuckError(AimlBillingError):
 
 class InsufficientBalanceError(AimlBillingError):
     """
-    The account cannot pay: its balance is below the threshold, or the API says that it is out of credits.
+    The job must not run: the balance, what the key may spend or what is left of the budget is below the threshold, or
+    the API says that the account is out of credits.
 
     ``overdrawn_credits`` is the amount owed in credits, if the API reported a negative balance.
     ``top_up`` is the account's auto top-up (:class:`~airflow_provider_aimlbilling.money.balance.TopUp`), if it was

@@ -19,7 +19,7 @@ from airflow_provider_aimlbilling.task_context import (
     in_process_started_by_task,
     is_resuming,
 )
-from airflow_provider_aimlbilling.thresholds import check_seconds, check_threshold
+from airflow_provider_aimlbilling.thresholds import check_budget, check_seconds, check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -33,6 +33,7 @@ def require_balance(
     respect_key_limit: bool = False,
     count_running: object = False,
     max_wait: float = 60,
+    budget: object = NOTSET,
 ) -> Guard:
     """
     Stop a task that must not start without money.
@@ -59,6 +60,7 @@ def require_balance(
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param skip_if_insufficient: skip the task instead of failing it. An unknown balance still fails it.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
     :param count_running: ``True`` to count the running and deferred instances of this task in all runs; a list of
         ``"dag_id.task_id"`` to count those tasks as well; or a dictionary from such names to the most that one instance
         of the task costs, if that is not this threshold. Templated.
@@ -68,17 +70,19 @@ def require_balance(
     :raises RuntimeError: it was called in a process that a task started with its own environment
         (``@task.external_python``, a spawned pool), where it cannot check; or in an asynchronous task, which needs
         :func:`arequire_balance`.
-    :raises AimlBillingThresholdError: the threshold is not an amount, or is missing with ``count_running``; raised when
-        Airflow parses the DAG, unless it is a template or an XCom.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or is missing with ``count_running``, or the
+        budget is not one; raised when Airflow parses the DAG, unless it is a template or an XCom.
     :raises ValueError: ``max_wait`` is not a number of seconds.
-    :raises InsufficientBalanceError: the account cannot pay.
-    :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
+    :raises InsufficientBalanceError: the account cannot pay, or the budget does not allow it.
+    :raises AirflowSkipException: the same, with ``skip_if_insufficient``.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`: nothing was decided, and
         the task does not run.
     """
     if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: pre_execute was this function itself
         raise TypeError('Call it when you pass it: pre_execute=require_balance("2 USD").')
-    guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait)
+    guard = Guard(
+        threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait, budget
+    )
     if (context := current_context()) is not None:
         if in_event_loop():
             raise RuntimeError(
@@ -95,6 +99,7 @@ def require_balance(
         )
     else:
         check_threshold(threshold)
+        check_budget(budget)
     return guard
 
 
@@ -106,6 +111,7 @@ def arequire_balance(
     respect_key_limit: bool = False,
     count_running: object = False,
     max_wait: float = 60,
+    budget: object = NOTSET,
 ) -> Coroutine[Any, Any, None]:
     """
     Stop an asynchronous task that must not start without money::
@@ -122,6 +128,7 @@ def arequire_balance(
     :param aimlbilling_conn_id: as in :func:`require_balance`.
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
+    :param budget: as in :func:`require_balance`.
     :param count_running: as in :func:`require_balance`.
     :param max_wait: as in :func:`require_balance`.
     :returns: a coroutine, which checks when it is awaited. **Without await, nothing is checked.**
@@ -135,7 +142,9 @@ def arequire_balance(
             "arequire_balance only works in an async task: write await arequire_balance(…) there. Elsewhere, and as "
             "pre_execute of any task, use require_balance(…)."
         )
-    guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait)
+    guard = Guard(
+        threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit, count_running, max_wait, budget
+    )
     return guard.acheck(context)
 
 
@@ -147,6 +156,7 @@ class Guard:
     :param aimlbilling_conn_id: as in :func:`require_balance`.
     :param skip_if_insufficient: as in :func:`require_balance`.
     :param respect_key_limit: as in :func:`require_balance`.
+    :param budget: as in :func:`require_balance`.
     :param count_running: as in :func:`require_balance`.
     :param max_wait: as in :func:`require_balance`.
     """
@@ -159,6 +169,7 @@ class Guard:
         respect_key_limit: bool,
         count_running: object,
         max_wait: float,
+        budget: object = NOTSET,
     ) -> None:
         check_seconds("max_wait", max_wait)
         if count_running is not False and threshold is NOTSET:
@@ -171,6 +182,7 @@ class Guard:
         self.respect_key_limit = respect_key_limit
         self.count_running = count_running
         self.max_wait = max_wait
+        self.budget = budget
 
     def __call__(self, context: Context) -> None:
         """
@@ -195,6 +207,7 @@ class Guard:
         :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
         """
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
+        from airflow_provider_aimlbilling.money.budget import Budget
         from airflow_provider_aimlbilling.money.gate import Gate
         from airflow_provider_aimlbilling.running_jobs import decide_among_running
 
@@ -204,7 +217,9 @@ class Guard:
         gate = Gate()
         if self.threshold is not NOTSET:  # None is an empty XCom or template, not a missing threshold
             gate = Gate.for_threshold(task.render_template(self.threshold, context), optional=False)
-        options = {"respect_key_limit": self.respect_key_limit}
+        options: dict[str, Any] = {"respect_key_limit": self.respect_key_limit}
+        if self.budget is not NOTSET:
+            options["budget"] = Budget.parse(task.render_template(self.budget, context))
         if self.count_running is False:
             verdict = hook.decide(gate, **options)
         else:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from clock import Clock
 from support import AIRFLOW, ROOT, Run
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -123,6 +124,27 @@ def test_key_limit(example: Any, sandbox: Sandbox, spent: str) -> None:
     run = example("aimlbilling_key_limit")
     assert run.state("check") == ("success" if spent == "1 USD" else "failed")
     assert run.state("ai_job") == ("success" if spent == "1 USD" else "upstream_failed")
+
+
+def test_budget(example: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 of 20 USD are spent: enough is left for the job, but not for the extras. Then the week begins again."""
+    clock = Clock(monkeypatch, datetime(2026, 11, 29, 12, tzinfo=timezone.utc))
+    sandbox.set_balance("100 USD")
+    sandbox.spend("16 USD", "a", at=clock.now)
+    run = example("aimlbilling_budget")
+    assert [run.state(task) for task in ("gate", "ai_job", "extras")] == ["success", "success", "skipped"]
+    sandbox.spend("3.50 USD", "a", at=clock.now)
+    sandbox.requests.clear()
+
+    def turn_the_week() -> None:
+        while sum(request.path.startswith("/v2/usage") for request in sandbox.requests) < 3:
+            time.sleep(0.02)
+        clock.now = datetime(2026, 11, 29, 23, tzinfo=timezone.utc)  # midnight in Berlin
+
+    threading.Thread(target=turn_the_week, daemon=True).start()
+    run = example("aimlbilling_budget", poll_quickly=True)
+    assert [run.state(task) for task in ("gate", "ai_job")] == ["success", "success"]
+    assert "0.50 USD missing: 0.50 USD of the budget of 20.00 USD per week in Europe/Berlin are left" in run.log
 
 
 def test_report_spending(example: Any, sandbox: Sandbox) -> None:

@@ -65,6 +65,39 @@ def test_a_dictionary_as_threshold_is_not_mistaken_for_a_context(run_dag: Any, s
     assert "It is a whole result." in run.log
 
 
+@pytest.mark.parametrize(
+    ("spent", "options", "state"),
+    [
+        ("3 USD", "", "success"),
+        ("3.01 USD", "", "failed"),
+        ("3.01 USD", ", skip_if_insufficient=True", "skipped"),
+        ("3 USD", ", skip_if_insufficient=True", "success"),
+        ("3 USD", ", count_running=True", "success"),
+        ("3.01 USD", ", count_running=True", "failed"),
+    ],
+)
+@pytest.mark.parametrize("budget", ['"5 USD per month"', '"{{ 5 }} USD per month"'])
+def test_a_guard_keeps_to_a_budget(
+    run_dag: Any, sandbox: Sandbox, spent: str, options: str, state: str, budget: str
+) -> None:
+    sandbox.set_balance("50 USD")
+    sandbox.spend(spent)
+    run = run_dag(
+        f"""
+        from airflow_provider_aimlbilling.guard import require_balance
+
+        @task(pre_execute=require_balance("2 USD", budget={budget}{options}))
+        def gate():
+            print("SPENT" + " IT")
+
+        gate()
+        """
+    )
+    assert run.state() == state
+    assert ("SPENT IT" in run.log) is (state == "success")
+    assert ("raise the budget or wait for its next period" in run.log) is (state != "success")
+
+
 @pytest.mark.parametrize("threshold", ["", "'2 USD'"])
 def test_a_guard_works_in_default_args_of_a_task_group(run_dag: Any, sandbox: Sandbox, threshold: str) -> None:
     """Airflow copies default_args. A threshold that was not set must still count as not set in the copy."""
@@ -298,6 +331,9 @@ ASYNCHRONOUS = """
         ('await arequire_balance("2 USD")', "success"),
         ('await arequire_balance("{{ params.need }}")', "success"),
         ('await arequire_balance("3 USD")', "failed"),
+        ('await arequire_balance("2 USD", budget="{{ params.need }} per day")', "success"),
+        ('await arequire_balance("2 USD", budget="1 USD per day", skip_if_insufficient=True)', "skipped"),
+        ('await arequire_balance("2 USD", budget=None, skip_if_insufficient=True)', "failed"),
         ('await arequire_balance("3 USD", skip_if_insufficient=True)', "skipped"),
         ('await arequire_balance("2 USD", aimlbilling_conn_id="missing", skip_if_insufficient=True)', "failed"),
         ('await asyncio.gather(*[arequire_balance("2 USD") for _ in range(40)])', "success"),

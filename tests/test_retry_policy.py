@@ -26,6 +26,7 @@ from airflow_provider_aimlbilling import compat
 from airflow_provider_aimlbilling.compat import AirflowException
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
+    AimlBillingBudgetError,
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingError,
@@ -270,6 +271,7 @@ def test_a_status_in_the_text_counts_only_in_airflow_exceptions(policy: Any, tex
         (AimlBillingConnectionError("x"), FAIL),
         (AimlBillingContractError("x"), FAIL),
         (AimlBillingThresholdError("x"), FAIL),
+        (AimlBillingBudgetError("x"), FAIL),
         (AimlBillingPricingError("x"), FAIL),
         (AimlBillingTopUpStuckError("x"), FAIL),
         (AimlBillingUnavailable("x", retry_after=30, status=429), ("retry", 30)),

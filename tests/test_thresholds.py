@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support import airflow_sdk
+from support import airflow_sdk, modules_loaded_by
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 from airflow_provider_aimlbilling.guard import require_balance
 from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.operators.balance import (
     BalanceBranchOperator,
     BalanceCheckOperator,
@@ -18,7 +19,7 @@ from airflow_provider_aimlbilling.operators.balance import (
 )
 from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
-from airflow_provider_aimlbilling.thresholds import _USUAL, check_threshold
+from airflow_provider_aimlbilling.thresholds import _USUAL, _USUAL_BUDGET, check_budget, check_threshold
 
 BRANCHES = {"follow_task_ids_if_sufficient": "a", "follow_task_ids_if_insufficient": "b"}
 GATES: dict[str, Any] = {
@@ -61,6 +62,26 @@ def test_the_usual_forms_that_are_not_parsed_in_a_dag_file_are_amounts(text: str
     assert _USUAL.fullmatch(text)
     assert Amount.parse(text)
     check_threshold(text)
+
+
+@pytest.mark.parametrize("text", ["1 USD per day", "200 USD per month", "999999999.999999 USD per week"])
+def test_the_usual_budgets_that_are_not_parsed_in_a_dag_file_are_budgets(text: str) -> None:
+    assert _USUAL_BUDGET.fullmatch(text)
+    assert Budget.parse(text)
+    check_budget(text)
+
+
+@pytest.mark.parametrize(
+    "budget", ["{{ params.budget }}", "[[ amount ]] per day", None, [], "$1 per day in Asia/Tokyo"]
+)
+def test_a_budget_that_may_be_rendered_is_checked_when_the_task_runs(budget: object) -> None:
+    check_budget(budget)
+
+
+def test_a_usual_budget_loads_no_parser() -> None:
+    gate = f"{BalanceCheckOperator.__module__}.BalanceCheckOperator(task_id='gate', budget='200 USD per month')"
+    (loaded,) = modules_loaded_by(gate, base=f"import {BalanceCheckOperator.__module__}")
+    assert not [name for name in loaded if name.startswith("airflow_provider_aimlbilling.money")]
 
 
 def test_an_index_of_a_mapped_gate_is_checked_when_it_runs(run_dag: Any, sandbox: Sandbox) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_aimlbilling.client.key_limit import read_key_limit
 from airflow_provider_aimlbilling.client.ledger import iter_ledger
 from airflow_provider_aimlbilling.client.retries import with_retries
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
+from airflow_provider_aimlbilling.client.spending import read_budget_use
 from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
@@ -29,6 +30,7 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.money.amount import Number
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
+from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.money.pricing import Pricing
 from airflow_provider_aimlbilling.money.usage import (
     DIRECTIONS,
@@ -97,6 +99,7 @@ class AimlBillingClient(NotCopyable):
         *,
         with_top_up: bool = False,
         respect_key_limit: bool = False,
+        budget: object = None,
         top_up_grace: float | None = None,
         max_seconds: float | None = None,
     ) -> Balance:
@@ -111,6 +114,8 @@ class AimlBillingClient(NotCopyable):
         :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`. This takes one more
             request if the key has no limit, and two if it has one. A limit that never resets takes one, plus about four
             for each year of the key.
+        :param budget: also read what the key has spent of a budget, as :meth:`Budget.parse` reads it:
+            :attr:`Balance.budget`. This takes one more request. ``None`` for no budget.
         :param top_up_grace: also read the auto top-up (:attr:`Balance.top_up`), and report it as stuck if it has not
             paid for so many seconds. This takes one more request, and up to four for the ledger if the balance is below
             its threshold. It is ``None`` if that fails.
@@ -120,8 +125,10 @@ class AimlBillingClient(NotCopyable):
         :raises AimlBillingKeyDisabledError: the key is disabled, with ``respect_key_limit``.
         :raises AimlBillingContractError: JSON that is not as documented, a redirect, or any other status.
         :raises AimlBillingUnavailable: no believable answer, even after the retries.
+        :raises AimlBillingBudgetError: the budget is not one.
         :raises InsufficientBalanceError: the account is overdrawn, or a 403 says that it is out of credits.
         """
+        limit = None if budget is None else Budget.parse(budget)
 
         def read() -> Balance:
             try:
@@ -135,6 +142,8 @@ class AimlBillingClient(NotCopyable):
             self._report(balance.balance)
             if respect_key_limit:
                 balance = replace(balance, key_limit=read_key_limit(self._api))
+            if limit is not None:
+                balance = replace(balance, budget=read_budget_use(self._api, limit))
             if top_up_grace is not None:
                 balance = replace(balance, top_up=self._top_up.read(balance.balance, top_up_grace))
             return balance

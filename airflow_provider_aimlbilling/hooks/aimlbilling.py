@@ -120,6 +120,7 @@ class AimlBillingHook(BaseHook):
         *,
         with_top_up: bool = False,
         respect_key_limit: bool = False,
+        budget: object = None,
         top_up_grace: float | None = None,
         max_seconds: float | None = None,
     ) -> Balance:
@@ -128,6 +129,7 @@ class AimlBillingHook(BaseHook):
 
         :param with_top_up: report whether the account tops itself up (:attr:`Balance.auto_debit_status`) on v2 too.
         :param respect_key_limit: also read what the key may still spend: :attr:`Balance.key_limit`.
+        :param budget: also read what was spent of a budget, as :meth:`Budget.parse` reads it: :attr:`Balance.budget`.
         :param top_up_grace: also read the auto top-up, and whether it should have paid within these seconds and did
             not: :attr:`Balance.top_up`.
         :param max_seconds: time for all requests and retries together; ``None`` for no such limit.
@@ -141,34 +143,37 @@ class AimlBillingHook(BaseHook):
         return self.client.get_balance(
             with_top_up=with_top_up,
             respect_key_limit=respect_key_limit,
+            budget=budget,
             top_up_grace=top_up_grace,
             max_seconds=max_seconds,
         )
 
-    def decide(self, gate: Gate, *, respect_key_limit: bool = False) -> Verdict:
+    def decide(self, gate: Gate, *, respect_key_limit: bool = False, budget: object = None) -> Verdict:
         """
         Read the balance and decide at once, as gates do that do not wait.
 
         :param gate: the rule.
         :param respect_key_limit: as in :meth:`get_balance`.
+        :param budget: as in :meth:`get_balance`.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is a verdict.
         """
-        verdict = gate.decide(self.read(respect_key_limit=respect_key_limit))
+        verdict = gate.decide(self.read(respect_key_limit=respect_key_limit, budget=budget))
         if gate.warning:
             self.log.warning(gate.warning)
         self.report(verdict)
         return verdict
 
-    def read(self, *, respect_key_limit: bool = False) -> Balance | InsufficientBalanceError:
+    def read(self, *, respect_key_limit: bool = False, budget: object = None) -> Balance | InsufficientBalanceError:
         """
         Read the balance for a decision.
 
         :param respect_key_limit: as in :meth:`get_balance`.
+        :param budget: as in :meth:`get_balance`.
         :returns: the balance, or the API's refusal because the account is out of credits.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; but a lack of credits is returned.
         """
         try:
-            return self.get_balance(respect_key_limit=respect_key_limit)
+            return self.get_balance(respect_key_limit=respect_key_limit, budget=budget)
         except InsufficientBalanceError as refusal:
             return refusal
 

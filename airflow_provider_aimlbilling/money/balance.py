@@ -1,4 +1,4 @@
-"""What the account holds, the key's own spending limit, and the auto top-up."""
+"""What the account holds, the key's own spending limit, what is left of a budget, and the auto top-up."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number, format_usd, json_number
+from airflow_provider_aimlbilling.money.budget import BudgetUse
 
 _TEXT_FIELDS = ("last_updated", "auto_debit_status", "status", "status_explanation")
 
@@ -85,6 +86,7 @@ class Balance:
     :param status_explanation: the same in more detail.
     :param key_limit: the key's own spending limit; ``None`` if it has none or it was not requested.
     :param top_up: the auto top-up; ``None`` if it was not requested or could not be read.
+    :param budget: what was spent of a budget; ``None`` if it was not requested.
     """
 
     balance: Number
@@ -96,10 +98,16 @@ class Balance:
     status_explanation: str | None = None
     key_limit: KeyLimit | None = None
     top_up: TopUp | None = None
+    budget: BudgetUse | None = None
 
     @cached_property  # thousands of waiting gates may read the same balance
     def available(self) -> Amount:
-        """What can be spent: the balance, or what the key may still spend if that is less."""
+        """What can be spent: the least of the balance, what the key may still spend, and what is left of the budget."""
+        return min(self.funds, self.budget.left) if self.budget else self.funds
+
+    @property
+    def funds(self) -> Amount:
+        """What could be spent without a budget: the balance, or what the key may still spend if that is less."""
         return min(self.amount, self.key_limit.remaining) if self.key_limit else self.amount
 
     @cached_property
@@ -123,7 +131,7 @@ class Balance:
         Return a plain JSON dictionary, as stored in XComs and events.
 
         Credits are ``int`` (decimal text if the API ever reports a fraction of a credit); ``balance_usd`` is decimal
-        text. ``key_limit`` and ``top_up`` are present only if they were requested.
+        text. ``key_limit``, ``top_up`` and ``budget`` are present only if they were requested.
         """
         data = asdict(self) | {
             "balance": json_number(self.balance),
@@ -135,7 +143,8 @@ class Balance:
                 del data[name]
             else:
                 data[name] |= {number: json_number(data[name][number]) for number in numbers}
-        return data
+        del data["budget"]
+        return data | ({"budget": self.budget.to_dict()} if self.budget else {})
 
     @classmethod
     def from_dict(cls, data: object) -> Balance:
@@ -159,6 +168,7 @@ class Balance:
             low_balance_threshold=None if low is None else _stored_credits(data, "low_balance_threshold"),
             key_limit=_stored_key_limit(data.get("key_limit")),
             top_up=_stored_top_up(data.get("top_up")),
+            budget=None if data.get("budget") is None else BudgetUse.from_dict(data["budget"]),
             **texts,
         )
 

@@ -26,12 +26,14 @@ class Verdict:
     :param threshold: the amount that was required; ``None`` if the API's refusal decided.
     :param reading: the balance, or the API's refusal because the account is out of credits.
     :param note: what the threshold is, if that needs saying.
+    :param of_account: whether the threshold is the account's own low-balance threshold.
     """
 
     clears: bool
     threshold: Amount | None
     reading: Balance | InsufficientBalanceError
     note: str = ""
+    of_account: bool = False
 
     @property
     def balance(self) -> Balance | None:
@@ -44,15 +46,20 @@ class Verdict:
         balance = self.balance
         if balance is None or self.threshold is None:
             return str(self.reading).removesuffix(".")
-        held = f"balance {balance.amount.usd_text}"
-        if balance.key_limit and balance.available < balance.amount:
-            held = f"the key may still spend {balance.available.usd_text} ({balance.key_limit}), {held}"
+        figures = [(balance.amount, f"balance {balance.amount.usd_text}")]
+        if balance.key_limit and balance.funds < balance.amount:
+            figures.append((balance.funds, f"the key may still spend {balance.funds.usd_text} ({balance.key_limit})"))
+        if balance.budget:
+            figures.append((balance.budget.left, str(balance.budget)))
+        held = ", ".join(text for _, text in sorted(figures, key=lambda figure: figure[0]))
         needed = f"needs {self.threshold.usd_text}"
         if self.note:
             needed += f" ({self.note})"
         if self.shortfall:
             return f"{self.shortfall.usd_text} missing: {held}, {needed}"
-        return f"{held}, {needed}{'' if self.clears else ', but the API reports it as low'}"
+        if self.clears or self.too_low == ("budget",):
+            return f"{held}, {needed}"
+        return f"{held}, {needed}, but the API reports it as low"
 
     def refusal(self, conn_id: str) -> str:
         """
@@ -60,10 +67,23 @@ class Verdict:
 
         :param conn_id: id of the connection.
         """
-        remedies = {"key_limit": "raise the key's limit", "both": "top up the account and raise the key's limit"}
-        remedy = remedies.get(self.short_of or "", "top up the account")
+        remedies = {"balance": "top up the account", "key_limit": "raise the key's limit"}
+        remedy = " and ".join(remedies[name] for name in self.too_low if name in remedies)
+        if "budget" in self.too_low:
+            remedy = f"{remedy}{', and ' if remedy else ''}{self._budget_remedy()}"
         reason = self.reason
         return f"{reason[0].upper()}{reason[1:]}. To run this, {remedy} (connection {conn_id!r})."
+
+    def _budget_remedy(self) -> str:
+        use = self.balance.budget if self.balance else None
+        if use is None or (self.needed and self.needed > use.budget.amount):
+            return "raise the budget"  # that of the next period would not be enough either
+        return f"raise the budget or wait for its next period, which begins at {use.until.isoformat(' ', 'minutes')}"
+
+    @property
+    def needed(self) -> Amount | None:
+        """What the job needs; ``None`` if that is unknown: the account's own threshold is not about the job."""
+        return None if self.of_account else self.threshold
 
     @property
     def available(self) -> Amount | None:
@@ -71,21 +91,38 @@ class Verdict:
         return self.balance.available if self.balance else None
 
     @property
+    def too_low(self) -> tuple[str, ...]:
+        """What was too low, of ``balance``, ``key_limit`` and ``budget``; empty if the gate opens."""
+        balance, threshold = self.balance, self.threshold
+        if self.clears or balance is None or threshold is None:
+            return () if self.clears else ("balance",)
+        names = []
+        if balance.amount < threshold or (self.of_account and balance.low_balance):
+            names.append("balance")
+        if balance.key_limit and balance.key_limit.remaining < threshold:
+            names.append("key_limit")
+        if balance.budget and not balance.budget.covers(self.needed):
+            names.append("budget")
+        return tuple(names)
+
+    @property
     def short_of(self) -> str | None:
-        """What was too low: ``balance``, ``key_limit`` or ``both``; ``None`` if the gate opens."""
-        balance = self.balance
-        if self.clears or balance is None or self.threshold is None or balance.key_limit is None:
-            return None if self.clears else "balance"
-        if balance.key_limit.remaining >= self.threshold:
-            return "balance"
-        return "both" if balance.amount < self.threshold else "key_limit"
+        """
+        What was too low: ``balance``, ``key_limit``, ``both`` (of these two) or ``budget``; ``None`` if the gate opens.
+
+        If the budget is not the only one, they are joined: ``balance and budget``.
+        """
+        return "both" if self.too_low == ("balance", "key_limit") else " and ".join(self.too_low) or None
 
     @property
     def shortfall(self) -> Amount | None:
         """The amount that is missing to reach the threshold; ``None`` if none is missing or a figure is unknown."""
-        if self.threshold is None or self.available is None or self.available >= self.threshold:
+        if self.threshold is None or self.balance is None:
             return None
-        return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(self.available.credits)))
+        held = self.balance.funds if self.needed is None else self.balance.available
+        if held >= self.threshold:
+            return None
+        return Amount(EXACT.subtract(Decimal(self.threshold.credits), Decimal(held.credits)))
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -108,8 +145,8 @@ class Gate:
     """
     The rule that sensor, operators, guard and trigger all use, so that they cannot disagree.
 
-    :param threshold: what the account must hold; reaching it is enough. ``None`` leaves the decision to the account's
-        own ``lowBalance``, whose threshold is set in the vendor's billing settings.
+    :param threshold: what must be available; reaching it is enough. ``None`` leaves the decision to the account's own
+        ``lowBalance``, whose threshold is set in the vendor's billing settings; a budget must then have something left.
     :param note: what the threshold is, if that needs saying.
     """
 
@@ -162,5 +199,7 @@ class Gate:
             )
         low_mark = Amount(reading.low_balance_threshold)
         # Both must agree: a response that contradicts itself must not open the gate.
-        clears = not reading.low_balance and reading.available >= low_mark
-        return Verdict(clears, low_mark, reading, "the account's own low-balance threshold")
+        clears = not reading.low_balance and reading.funds >= low_mark
+        if reading.budget and not reading.budget.covers(None):
+            clears = False
+        return Verdict(clears, low_mark, reading, "the account's own low-balance threshold", of_account=True)

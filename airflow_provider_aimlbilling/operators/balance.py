@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_aimlbilling.compat import NOTSET, AirflowException, BaseOperator, SkipMixin, is_mapped
+from airflow_provider_aimlbilling.compat import NOTSET, AirflowException, BaseOperator, SkipMixin
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.thresholds import check_threshold
+from airflow_provider_aimlbilling.thresholds import check_budget, check_threshold, resolve_budget, resolve_gate
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -48,7 +48,7 @@ class GetBalanceOperator(BaseOperator):
 class _GateOperator(BaseOperator):
     """What the three gates share: they read once, decide, and log and push the verdict before they act on it."""
 
-    template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
+    template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id", "budget")
     ui_color = "#d8f3dc"
     operator_extra_links = (BillingPageLink(),)
 
@@ -58,25 +58,26 @@ class _GateOperator(BaseOperator):
         threshold: object = NOTSET,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         respect_key_limit: bool = False,
+        budget: object = NOTSET,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_threshold(threshold, self)
+        check_budget(budget, self)
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.respect_key_limit = respect_key_limit
-        # A template that renders to None must not silently fall back to the account's own lowBalance.
-        self._declared_threshold = threshold
+        self.budget = None if budget is NOTSET else budget
+        # A template that renders to None must not silently fall back to the account's own lowBalance, or to no budget.
+        self._declared = {"threshold": threshold, "budget": budget}
 
     def _decide(self, context: Context) -> Verdict:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-        from airflow_provider_aimlbilling.money.gate import Gate
 
-        # A mapped task is created with the values of an XCom, so a None there did not come from the DAG's author.
-        mapped = is_mapped(context)
-        optional = self._declared_threshold is NOTSET or (self._declared_threshold is None and not mapped)
-        gate = Gate.for_threshold(self.threshold, optional=optional)
-        verdict = AimlBillingHook(self.aimlbilling_conn_id).decide(gate, respect_key_limit=self.respect_key_limit)
+        gate = resolve_gate(self, self._declared, context)
+        budget = resolve_budget(self, self._declared, context)
+        hook = AimlBillingHook(self.aimlbilling_conn_id)
+        verdict = hook.decide(gate, respect_key_limit=self.respect_key_limit, budget=budget)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="verdict", value=verdict.to_dict())
         return verdict
@@ -91,10 +92,11 @@ class BalanceCheckOperator(_GateOperator):
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
-    :raises InsufficientBalanceError: the balance is below the threshold, or the API says that the account is out of
+    :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
+    :raises InsufficientBalanceError: less than the threshold is available, or the API says that the account is out of
         credits.
-    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
-        a template or an XCom.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or the budget is not one; raised when Airflow
+        parses the DAG, unless it is a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
@@ -149,12 +151,13 @@ class BalanceShortCircuitOperator(_SkippingGateOperator):
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :param ignore_downstream_trigger_rules: skip all tasks downstream, whatever their trigger rules. With ``False``,
         only the tasks directly downstream are skipped, and the trigger rules of the tasks after them apply.
     :raises AirflowException: it is mapped, or Airflow would not apply its skips in this DAG. Raised when Airflow parses
         the DAG.
-    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
-        a template or an XCom.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or the budget is not one; raised when Airflow
+        parses the DAG, unless it is a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither sufficient nor insufficient.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """
@@ -189,10 +192,11 @@ class BalanceBranchOperator(_SkippingGateOperator):
     :param follow_task_ids_if_insufficient: the same, to follow if it does not.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`; templated.
     :raises AirflowException: one of the ids is neither a task nor a task group. Both lists are checked on every run.
         When Airflow parses the DAG: it is mapped, or Airflow would not apply its skips in this DAG.
-    :raises AimlBillingThresholdError: the threshold is not an amount; raised when Airflow parses the DAG, unless it is
-        a template or an XCom.
+    :raises AimlBillingThresholdError: the threshold is not an amount, or the budget is not one; raised when Airflow
+        parses the DAG, unless it is a template or an XCom.
     :raises AimlBillingUnavailable: no believable answer after a few tries: neither branch is followed.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
     """

@@ -15,7 +15,6 @@ from airflow_provider_aimlbilling.compat import (
     BaseSensorOperator,
     PokeReturnValue,
     conf,
-    is_mapped,
     seconds_since_first_poke,
     timeout_per_try,
     try_number,
@@ -23,10 +22,11 @@ from airflow_provider_aimlbilling.compat import (
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MAX_TOPUP_GRACE, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.thresholds import check_threshold
+from airflow_provider_aimlbilling.thresholds import check_budget, check_threshold, resolve_budget, resolve_gate
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
+    from airflow_provider_aimlbilling.money.budget import Budget
     from airflow_provider_aimlbilling.waiting.wait_state import WaitState
     from airflow_provider_aimlbilling.waiting.worker_poll import WorkerPoll
 
@@ -75,6 +75,8 @@ class BalanceSensor(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker slot. Needs a running triggerer. Default: ``[operators]
         default_deferrable``.
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
+    :param budget: spending per calendar period, ``"200 USD per month"`` or ``"5 USD per day in Asia/Tokyo"``. What is
+        left of it must reach the threshold, too, or be above zero if there is no threshold; templated.
     :param fail_if_topup_stuck: fail early if waiting cannot succeed: auto top-up is on, the balance has been below its
         threshold for ``topup_grace`` seconds, and the ledger shows no payment since.
     :param topup_grace: seconds that an auto top-up may take. Default: one hour.
@@ -84,13 +86,13 @@ class BalanceSensor(BaseSensorOperator):
         worker, and its log says why.
     :raises AirflowSensorTimeout: after ``timeout`` seconds, with the last balance, the shortfall and the last error.
     :raises AimlBillingConnectionError: the connection is missing or invalid.
-    :raises AimlBillingThresholdError: the threshold is not an amount of money.
+    :raises AimlBillingThresholdError: the threshold is not an amount of money, or the budget is not one.
     :raises AimlBillingAuthError: the API refused the key.
     :raises AimlBillingTopUpStuckError: no payment arrived, with ``fail_if_topup_stuck``.
     :raises AimlBillingContractError: the API's answer is not as documented.
     """
 
-    template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id")
+    template_fields: Sequence[str] = ("threshold", "aimlbilling_conn_id", "budget")
     ui_color = "#d8f3dc"
     operator_extra_links = (BillingPageLink(),)
     start_from_trigger = _FromTrigger("starts_from_trigger", False)
@@ -105,6 +107,7 @@ class BalanceSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         start_from_trigger: bool = False,
         respect_key_limit: bool = False,
+        budget: object = NOTSET,
         fail_if_topup_stuck: bool = False,
         topup_grace: float = 3600,
         **kwargs: Any,
@@ -118,15 +121,17 @@ class BalanceSensor(BaseSensorOperator):
         if not 0 < topup_grace < MAX_TOPUP_GRACE:
             raise ValueError(f"topup_grace must be above 0 seconds, because a payment takes time, not {topup_grace!r}.")
         check_threshold(threshold, self)
+        check_budget(budget, self)
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
         self.respect_key_limit = respect_key_limit
+        self.budget = None if budget is NOTSET else budget
         self.fail_if_topup_stuck = fail_if_topup_stuck
         self.topup_grace = topup_grace
-        # A template that renders to None must not silently fall back to the account's own lowBalance.
-        self._declared_threshold = threshold
-        self._declared_conn_id = aimlbilling_conn_id
+        # A template that renders to None must not silently fall back to the account's own lowBalance, or to no budget.
+        self._declared = {"threshold": threshold, "aimlbilling_conn_id": aimlbilling_conn_id, "budget": budget}
+        self._budget: Budget | None = None  # set when the task runs
         self._start_from_trigger_requested = start_from_trigger
         self._wait_state: WaitState | None = None
         self._poll: WorkerPoll | None = None
@@ -136,8 +141,9 @@ class BalanceSensor(BaseSensorOperator):
 
     def query_options(self) -> dict[str, Any]:
         """Return what is read besides the balance, as arguments of :meth:`AimlBillingHook.get_balance`."""
-        limit = {"respect_key_limit": True} if self.respect_key_limit else {}
-        return limit | ({"top_up_grace": self.topup_grace} if self.fail_if_topup_stuck else {})
+        top_up_grace = self.topup_grace if self.fail_if_topup_stuck else None
+        options = {"respect_key_limit": self.respect_key_limit, "budget": self._budget, "top_up_grace": top_up_grace}
+        return {name: value for name, value in options.items() if value}
 
     def _new_poll(self, context: Context) -> WorkerPoll:
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
@@ -147,13 +153,10 @@ class BalanceSensor(BaseSensorOperator):
         return WorkerPoll(hook, self.timeout, seconds_since_first_poke(self, context))
 
     def _new_wait_state(self, context: Context) -> WaitState:
-        from airflow_provider_aimlbilling.money.gate import Gate
         from airflow_provider_aimlbilling.waiting.wait_state import WaitState
 
-        # A mapped task is created with the values of an XCom, so a None there did not come from the DAG's author.
-        mapped = is_mapped(context)
-        optional = self._declared_threshold is NOTSET or (self._declared_threshold is None and not mapped)
-        gate = Gate.for_threshold(self.threshold, optional=optional)
+        gate = resolve_gate(self, self._declared, context)
+        self._budget = resolve_budget(self, self._declared, context)
         return WaitState(gate, self.log, silent_fail=self.silent_fail)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -173,12 +176,9 @@ class BalanceSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Wait on the worker; or, if ``deferrable``, read the balance once and then defer."""
         if self._start_from_trigger_requested:
-            from airflow_provider_aimlbilling.waiting.start_from_trigger import why_not_from_trigger
+            from airflow_provider_aimlbilling.waiting.start_from_trigger import log_why_on_worker
 
-            declared = None if self._declared_threshold is NOTSET else self._declared_threshold
-            mapped = is_mapped(context)
-            if why := why_not_from_trigger(self, declared, self._declared_conn_id, mapped=mapped):
-                self.log.info("start_from_trigger has no effect here: %s.", why)
+            log_why_on_worker(self, self._declared, context)
         self._poll = self._new_poll(context)
         try:
             self._wait_state = self._new_wait_state(context)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from datetime import datetime, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aimlbilling.client.settings import unreachable_connection_error
 from airflow_provider_aimlbilling.compat import AIRFLOW_3, BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
+from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout
-from airflow_provider_aimlbilling.waiting.poll import Reading, poll
+from airflow_provider_aimlbilling.waiting.poll import Reading, backoff_waits, poll
 from airflow_provider_aimlbilling.waiting.shared_poll import POLL_CLOSED, poll_key, subscribe
 from airflow_provider_aimlbilling.waiting.trigger_event import (
     cleared_event,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     import jinja2
 
     from airflow_provider_aimlbilling.compat import Context
-
-MAX_BACKOFF = 3600.0  # seconds that exponential backoff grows to if max_wait is not set
 
 
 class BalanceTrigger(BaseTrigger):
@@ -73,6 +72,8 @@ class BalanceTrigger(BaseTrigger):
     :param respect_key_limit: compare the threshold with what the key may still spend, if that is less than the balance.
     :param try_number: try of the task that defers; ``None`` if the task starts in the triggerer.
     :param top_up_grace: seconds after which an auto top-up that does not pay ends the wait; ``None`` for never.
+    :param budget: as :meth:`Budget.parse` reads it: the threshold is also compared with what is left of it; ``None``
+        for no budget.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class BalanceTrigger(BaseTrigger):
         respect_key_limit: bool = False,
         top_up_grace: float | None = None,
         try_number: int | None = None,
+        budget: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.aimlbilling_conn_id = aimlbilling_conn_id
@@ -109,6 +111,7 @@ class BalanceTrigger(BaseTrigger):
         self.respect_key_limit = respect_key_limit
         self.top_up_grace = top_up_grace
         self.try_number = try_number
+        self.budget = budget
         self._template_error: AimlBillingError | None = None
         self._connection_found = deadline is not None  # by the worker, before it deferred
 
@@ -144,7 +147,7 @@ class BalanceTrigger(BaseTrigger):
         """
         from jinja2 import StrictUndefined
 
-        templates = (self.threshold, self.aimlbilling_conn_id)
+        templates = [text for text in (self.threshold, self.aimlbilling_conn_id, self.budget) if text is not None]
         if not any("{" in str(text) for text in templates):  # hundreds may start at once, most without a template
             return
         try:
@@ -159,8 +162,9 @@ class BalanceTrigger(BaseTrigger):
 
     def _query_options(self) -> dict[str, Any]:
         """Return what is read besides the balance, as arguments of :meth:`AimlBillingClient.get_balance`."""
-        options = {"respect_key_limit": self.respect_key_limit, "top_up_grace": self.top_up_grace}
-        return {name: value for name, value in options.items() if value}
+        flags = {"respect_key_limit": self.respect_key_limit or None, "top_up_grace": self.top_up_grace}
+        # Not if it is false: an empty text must not count as no budget.
+        return {name: value for name, value in {**flags, "budget": self.budget}.items() if value is not None}
 
     def _poll_key(self) -> Hashable:
         """Return the key of the poll that this trigger can share: everything that makes two polls differ."""
@@ -171,7 +175,8 @@ class BalanceTrigger(BaseTrigger):
     def _open_poll(self, joined: Callable[[], bool]) -> AsyncGenerator[Reading, None]:
         """Poll for all triggers of one key. ``next_poll_at`` is not part of it, and only delays the first poll."""
         interval = self.poke_interval
-        waits = self._backoff_waits() if self.exponential_backoff else repeat(interval)
+        backoff = backoff_waits(interval, self.max_wait, self.deadline or 0.0)
+        waits = backoff if self.exponential_backoff else repeat(interval)
         options = self._query_options()
         return poll(self.aimlbilling_conn_id, waits, interval, self._seconds_to_first_poll(), options, joined)
 
@@ -207,6 +212,7 @@ class BalanceTrigger(BaseTrigger):
         if self._template_error:
             raise self._template_error
         gate = Gate.for_threshold(self.threshold, optional=True)
+        self.budget = None if self.budget is None else Budget.parse(self.budget).text  # the same text for all
         wait_state = WaitState(
             gate,
             self.logger(),  # the logger of the class: one per instance would nearly double the memory of a waiting gate
@@ -282,16 +288,3 @@ class BalanceTrigger(BaseTrigger):
             return False
         count_decision(self.aimlbilling_conn_id, clears=True)  # on a worker the sensor would count it
         return True
-
-    def _backoff_waits(self) -> Iterator[float]:
-        """
-        Yield the seconds before each poll.
-
-        They double from poll to poll, with jitter of up to the same again, and the last one ends at the deadline.
-        """
-        wait, longest = self.poke_interval, max(self.poke_interval, MAX_BACKOFF)
-        deadline = self.deadline or 0.0
-        while True:
-            jittered = min(wait * random.uniform(1, 2), self.max_wait or longest)  # noqa: S311 - not a secret
-            yield min(jittered, max(deadline - time.time(), self.poke_interval))
-            wait = min(wait * 2, longest)

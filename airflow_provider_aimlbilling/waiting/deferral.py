@@ -62,11 +62,14 @@ def trigger_options(sensor: Any) -> dict[str, Any]:
         "max_wait": sensor.max_wait.total_seconds() if sensor.max_wait else None,
         "silent_fail": sensor.silent_fail,
     }
+    options = sensor.query_options()
+    if "budget" in options:
+        options["budget"] = options["budget"].text
     # Only those that are set: Airflow sends the serialized DAG along with each gate that starts in the triggerer.
     return {
         "poke_interval": sensor.poke_interval,
         **{name: flag for name, flag in flags.items() if flag},
-        **sensor.query_options(),
+        **options,
     }
 
 

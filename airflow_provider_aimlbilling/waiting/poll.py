@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ Reading = Balance | AimlBillingError | None
 MIN_POLL_GAP = 1.0
 # Seconds after which a poll yields None while it waits for an answer.
 MAX_TICK = 1.0
+# Seconds that exponential backoff grows to if max_wait is not set.
+MAX_BACKOFF = 3600.0
 
 
 async def poll(
@@ -62,3 +65,20 @@ async def poll(
             yield reading
             soonest = time.monotonic() + wait
             due = max(soonest, time.monotonic() + (getattr(reading, "retry_after", None) or 0.0))
+
+
+def backoff_waits(poke_interval: float, max_wait: float | None, deadline: float) -> Iterator[float]:
+    """
+    Yield the seconds before each poll of a gate with exponential backoff.
+
+    They double from poll to poll, with jitter of up to the same again, and the last one ends at the deadline.
+
+    :param poke_interval: the least of them.
+    :param max_wait: the most of them; ``None`` for an hour.
+    :param deadline: when the gate stops waiting, in seconds since the epoch.
+    """
+    wait, longest = poke_interval, max(poke_interval, MAX_BACKOFF)
+    while True:
+        jittered = min(wait * random.uniform(1, 2), max_wait or longest)  # noqa: S311 - not a secret
+        yield min(jittered, max(deadline - time.time(), poke_interval))
+        wait = min(wait * 2, longest)

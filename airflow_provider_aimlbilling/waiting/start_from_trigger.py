@@ -8,12 +8,14 @@ rendered differently.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
+from airflow_provider_aimlbilling.compat import NOTSET, is_mapped
+from airflow_provider_aimlbilling.exceptions import AimlBillingBudgetError, AimlBillingThresholdError
 
 if TYPE_CHECKING:
-    from airflow_provider_aimlbilling.compat import StartTriggerArgs
+    from airflow_provider_aimlbilling.compat import Context, StartTriggerArgs
 
 _TRIGGER_CLASS = "airflow_provider_aimlbilling.triggers.balance.BalanceTrigger"
 
@@ -27,7 +29,7 @@ def starts_from_trigger(sensor: Any) -> bool:
 
     :param sensor: the gate, a ``BalanceSensor``.
     """
-    return why_not_from_trigger(sensor, sensor.threshold, sensor.aimlbilling_conn_id) is None
+    return why_not_from_trigger(sensor, {name: getattr(sensor, name) for name in sensor.template_fields}) is None
 
 
 def start_trigger_args(sensor: Any) -> StartTriggerArgs | None:
@@ -48,6 +50,7 @@ def start_trigger_args(sensor: Any) -> StartTriggerArgs | None:
             "aimlbilling_conn_id": sensor.aimlbilling_conn_id,
             "deadline": None,  # required by the trigger, which then derives it from the deferral timeout
             "end_from_trigger": True,
+            **({} if sensor.budget is None else {"budget": trigger_budget(sensor.budget)}),
             **trigger_options(sensor),
         },
         next_method="execute_complete",
@@ -55,13 +58,24 @@ def start_trigger_args(sensor: Any) -> StartTriggerArgs | None:
     )
 
 
-def why_not_from_trigger(sensor: Any, threshold: object, conn_id: object, *, mapped: bool = False) -> str | None:
+def log_why_on_worker(sensor: Any, declared: Mapping[str, object], context: Context) -> None:
+    """
+    Log why a gate that should start in the triggerer runs on a worker, if there is a reason.
+
+    :param sensor: the gate, a ``BalanceSensor``.
+    :param declared: as in :func:`why_not_from_trigger`.
+    :param context: the task's context.
+    """
+    if why := why_not_from_trigger(sensor, declared, mapped=is_mapped(context)):
+        sensor.log.info("start_from_trigger has no effect here: %s.", why)
+
+
+def why_not_from_trigger(sensor: Any, declared: Mapping[str, object], *, mapped: bool = False) -> str | None:
     """
     Return why a gate cannot start and end in the triggerer; ``None`` if it can.
 
     :param sensor: the gate, a ``BalanceSensor``.
-    :param threshold: its threshold before templates are rendered; ``None`` if it has none.
-    :param conn_id: its connection id before templates are rendered.
+    :param declared: its ``threshold``, ``aimlbilling_conn_id`` and ``budget`` before templates are rendered.
     :param mapped: whether the task instance is known to be one of a mapped task.
     """
     from airflow_provider_aimlbilling.compat import AIRFLOW_3_3, conf
@@ -90,16 +104,18 @@ def why_not_from_trigger(sensor: Any, threshold: object, conn_id: object, *, map
     }
     if needed := [what for what, value in worker_only.items() if value]:
         return f"only a worker {needed[0]}"
-    if not isinstance(conn_id, str):
+    values = {name: None if value is NOTSET else value for name, value in declared.items()}
+    if not isinstance(values["aimlbilling_conn_id"], str):
         return "only a worker can render the aimlbilling_conn_id"
     try:
-        trigger_threshold(threshold)
-    except AimlBillingThresholdError:
-        return "only a worker can render the threshold"
+        trigger_threshold(values["threshold"])
+        trigger_budget(values["budget"])
+    except AimlBillingThresholdError as error:
+        return f"only a worker can render the {'budget' if isinstance(error, AimlBillingBudgetError) else 'threshold'}"
     if without_value := [name for name in sensor.params if not sensor.params.get_param(name).has_value]:
         return f"the param {without_value[0]!r} has no value yet"
     dag = sensor.dag if sensor.has_dag() else None
-    for name, value in (("threshold", threshold), ("aimlbilling_conn_id", conn_id)):
+    for name, value in values.items():
         if _is_template(value) and (why := _why_not_rendered_in_triggerer(value, sensor, dag)):
             return f"the {name} is a template, and {why}"
     return None
@@ -117,6 +133,20 @@ def trigger_threshold(threshold: object) -> str | None:
     from airflow_provider_aimlbilling.money.amount import Amount
 
     return Amount.parse(threshold).text
+
+
+def trigger_budget(budget: object) -> str | None:
+    """
+    Return a budget as a trigger accepts it: as text, or as the template that it is.
+
+    :param budget: as :meth:`Budget.parse` reads it, a template, or ``None``.
+    :raises AimlBillingBudgetError: if it is anything else.
+    """
+    if budget is None or _is_template(budget):
+        return budget
+    from airflow_provider_aimlbilling.money.budget import Budget
+
+    return Budget.parse(budget).text
 
 
 def _why_not_rendered_in_triggerer(template: str, sensor: Any, dag: Any) -> str | None:

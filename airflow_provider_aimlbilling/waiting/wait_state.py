@@ -95,8 +95,8 @@ class WaitState:
             self._log.info("Gate open: %s.", verdict.reason)
             return verdict
         top_up = reading.top_up
-        # A payment does not raise a key's limit, so a stuck top-up does not matter there.
-        if top_up and top_up.stuck_for is not None and verdict.short_of != "key_limit":
+        # A payment raises neither a key's limit nor a budget, so a stuck top-up does not matter there.
+        if top_up and top_up.stuck_for is not None and "balance" in verdict.too_low:
             self.handle_error(
                 AimlBillingTopUpStuckError(
                     f"Auto top-up is stuck: the balance has been below its threshold for {top_up.stuck_for:g} seconds, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 
@@ -14,6 +15,7 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
+from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
 from airflow_provider_aimlbilling.money.gate import Gate
 
 FULL = Balance(5_000_000, False, 10_000, "2026-11-22T10:00:00Z", "disabled", "current", "fine")
@@ -114,3 +116,90 @@ def test_a_threshold_is_rounded_up_to_the_next_credit() -> None:
     assert Gate.for_threshold(105, optional=False).threshold == Amount(105)
     assert not gate.decide(Balance(104)).clears
     assert gate.decide(Balance(105)).clears
+
+
+USD = 2_000_000
+
+
+def budget(left: int, amount: int = 20) -> BudgetUse:
+    """Return a budget in USD per month, of which so many are left in November 2026."""
+    since, until = datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 12, 1, tzinfo=timezone.utc)
+    return BudgetUse(Budget(Amount(amount * USD), "month"), since, until, Amount((amount - left) * USD))
+
+
+@pytest.mark.parametrize(
+    ("balance", "key", "left", "short_of"),
+    [
+        (5, 5, 5, None),
+        (5, None, 5, None),
+        (4, None, 5, "balance"),
+        (5, None, 4, "budget"),
+        (4, None, 4, "balance and budget"),
+        (5, 4, 5, "key_limit"),
+        (4, 4, 5, "both"),
+        (5, 4, 4, "key_limit and budget"),
+        (4, 4, 4, "balance and key_limit and budget"),
+    ],
+)
+def test_what_is_available_is_the_least_of_balance_key_limit_and_budget(
+    balance: int, key: int | None, left: int, short_of: str | None
+) -> None:
+    limit = None if key is None else KeyLimit("day", key * USD, 0)
+    verdict = Gate(Amount(5 * USD)).decide(Balance(balance * USD, key_limit=limit, budget=budget(left)))
+    assert verdict.clears is (short_of is None)
+    assert verdict.short_of == short_of
+    assert verdict.available == Amount(min(balance, left, *([] if key is None else [key])) * USD)
+    assert verdict.shortfall == (None if verdict.clears else Amount(USD))
+
+
+def test_the_reason_begins_with_the_smallest_figure() -> None:
+    gate = Gate(Amount(5 * USD))
+    assert gate.decide(Balance(50 * USD, budget=budget(3))).reason == (
+        "2.00 USD missing: 3.00 USD of the budget of 20.00 USD per month are left, balance 50.00 USD, needs 5.00 USD"
+    )
+    assert gate.decide(Balance(4 * USD, budget=budget(12))).reason == (
+        "1.00 USD missing: balance 4.00 USD, 12.00 USD of the budget of 20.00 USD per month are left, needs 5.00 USD"
+    )
+    opened = gate.decide(Balance(9 * USD, budget=budget(6), key_limit=KeyLimit("day", 8 * USD, USD)))
+    assert opened.reason == (
+        "6.00 USD of the budget of 20.00 USD per month are left, the key may still spend 7.00 USD (limit 8.00 USD this "
+        "day, spent 1.00 USD), balance 9.00 USD, needs 5.00 USD"
+    )
+
+
+@pytest.mark.parametrize(
+    ("needed", "balance", "remedy"),
+    [
+        (5, 50, "raise the budget or wait for its next period, which begins at 2026-12-01 00:00+00:00"),
+        (21, 50, "raise the budget"),
+        (5, 4, "top up the account, and raise the budget or wait for its next period, which begins at 2026-12-01 "),
+    ],
+)
+def test_a_refusal_because_of_the_budget_says_when_the_next_period_begins(
+    needed: int, balance: int, remedy: str
+) -> None:
+    message = Gate(Amount(needed * USD)).decide(Balance(balance * USD, budget=budget(3))).refusal("team_a")
+    assert f"To run this, {remedy}" in message
+
+
+def test_without_a_threshold_low_balance_decides_and_the_budget_must_have_something_left() -> None:
+    """The account's own threshold is about the account, so the budget is not compared with it."""
+    healthy = Balance(50 * USD, low_balance=False, low_balance_threshold=10 * USD)
+    opened = Gate().decide(replace(healthy, budget=budget(1)))
+    assert (opened.clears, opened.short_of, opened.shortfall, opened.available) == (True, None, None, Amount(USD))
+    used_up = Gate().decide(replace(healthy, budget=budget(0)))
+    assert (used_up.clears, used_up.short_of, used_up.shortfall, used_up.available) == (
+        False,
+        "budget",
+        None,
+        Amount(0),
+    )
+    assert used_up.reason.startswith("0.00 USD of the budget of 20.00 USD per month are left, balance 50.00 USD")
+    assert "low" not in used_up.reason.replace("low-balance", "")
+    assert "raise the budget or wait" in used_up.refusal("team_a")
+    low = Balance(9 * USD, low_balance=True, low_balance_threshold=10 * USD, budget=budget(0))
+    assert Gate().decide(low).short_of == "balance and budget"
+    assert Gate().decide(low).shortfall == Amount(USD)
+    assert not Gate().decide(replace(low, budget=budget(5))).clears
+    with pytest.raises(AimlBillingThresholdError, match="v2 does not report it"):
+        Gate().decide(Balance(50 * USD, budget=budget(5)))

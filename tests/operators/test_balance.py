@@ -73,6 +73,21 @@ def test_gates_stay_closed_when_the_balance_is_insufficient(
         assert "InsufficientBalanceError" in run.log
 
 
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("spent", ["3 USD", "3.01 USD"])
+def test_gates_stay_closed_when_too_little_of_the_budget_is_left(
+    run_dag: Any, sandbox: Sandbox, gate: str, spent: str
+) -> None:
+    sandbox.set_balance("50 USD")
+    sandbox.spend(spent)
+    run = run_dag(GATES[gate].replace("threshold", "budget='5 USD per month', threshold") + DOWNSTREAM)
+    enough = spent == "3 USD"
+    assert states(run) == STATES[gate, enough]
+    verdict = run.xcom(key="verdict")
+    assert (verdict["clears"], verdict["short_of"]) == (enough, None if enough else "budget")
+    assert verdict["balance"]["budget"]["spent_usd"] == ("3.00" if enough else "3.01")
+
+
 @pytest.mark.parametrize("fault", [{"status": 401}, {"status": 429, "retry_after": 99}, {"body": b"[]"}])
 @pytest.mark.parametrize("gate", GATES)
 def test_gates_fail_when_the_balance_is_unknown(

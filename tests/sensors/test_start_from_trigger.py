@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from support import AIRFLOW, airflow_sdk
 
-from airflow_provider_aimlbilling.compat import BaseOperator
+from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
 from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 from airflow_provider_aimlbilling.waiting.deferral import DEFERRAL_SLACK
@@ -24,6 +25,8 @@ from airflow_provider_aimlbilling.waiting.start_from_trigger import why_not_from
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 AIRFLOW_3_3 = not AIRFLOW.startswith(("2.", "3.0", "3.1", "3.2"))
 needs_3_3 = pytest.mark.skipif(not AIRFLOW_3_3, reason="no gate starts in the triggerer before Airflow 3.3")
+
+DECLARED = {"threshold": "1 USD", "aimlbilling_conn_id": "aimlbilling_default", "budget": NOTSET}
 
 sdk = airflow_sdk()
 DAG, Asset, Param = sdk.DAG, sdk.Asset, sdk.Param
@@ -89,6 +92,12 @@ WORKER_ONLY: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "only a worker can render the aimlbilling_conn_id",
     ),
     "not an amount": ({"threshold": ["3 USD"]}, {}, "only a worker can render the threshold"),
+    "an XCom for the budget": (
+        {"budget": BaseOperator(task_id="team").output},
+        {},
+        "only a worker can render the budget",
+    ),
+    "a macro in the budget": ({"budget": "{{ ds }} USD per day"}, {}, "the budget is a template, and uses 'ds'"),
     "a broken template": ({"threshold": "{{ params.x"}, {}, "Jinja cannot parse it"),
     "macros of the DAG": ({"threshold": "{{ params.x }}"}, {"user_defined_macros": {"params": 1}}, "of its own"),
     "filters of the DAG": ({"threshold": "{{ params.x | f }}"}, {"user_defined_filters": {"f": int}}, "of its own"),
@@ -115,7 +124,7 @@ def test_a_gate_that_needs_a_worker_starts_on_a_worker(row: str) -> None:
     arguments, dag, reason = WORKER_ONLY[row]
     sensor = gate(dag, **{"threshold": "1 USD"} | arguments)
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert reason in str(why_not_from_trigger(sensor, sensor.threshold, sensor.aimlbilling_conn_id))
+    assert reason in str(why_not_from_trigger(sensor, {name: getattr(sensor, name) for name in sensor.template_fields}))
 
 
 @needs_3_3
@@ -156,6 +165,7 @@ RENDERED: dict[str, tuple[dict[str, Any], tuple[str, str] | None]] = {
     "a typo": ({"threshold": "{{ params.typo }}000"}, None),
     "a condition on a missing param": ({"threshold": "{{ 50 if params.typo else 5 }} USD"}, None),
     "a connection": ({"aimlbilling_conn_id": "{{ params.account }}"}, ("1 credits", "rich")),
+    "a budget with a typo": ({"budget": "{{ params.typo }}9 USD per month"}, None),
 }
 
 
@@ -166,7 +176,7 @@ def test_the_trigger_renders_as_strictly_as_a_worker(row: str) -> None:
     declared, rendered = RENDERED[row]
     sensor = gate({"params": {"need": "4000000", "account": "rich"}}, **{"threshold": 1} | declared)
     trigger = BalanceTrigger(**trigger_kwargs(sensor))
-    trigger.template_fields = ("threshold", "aimlbilling_conn_id")
+    trigger.template_fields = BalanceSensor.template_fields
     trigger.render_template_fields({"params": {"need": "4000000", "account": "rich"}})  # type: ignore[typeddict-item]
     if rendered:
         assert (trigger.threshold, trigger.aimlbilling_conn_id) == rendered
@@ -190,7 +200,7 @@ def test_no_gate_starts_in_the_triggerer_by_default() -> None:
 def test_before_airflow_3_3_gates_start_on_a_worker() -> None:
     sensor = gate(threshold="1 USD")
     assert (sensor.start_from_trigger, sensor.start_trigger_args) == (False, None)
-    assert why_not_from_trigger(sensor, "1 USD", "aimlbilling_default") == "it needs Airflow 3.3 or later"
+    assert why_not_from_trigger(sensor, DECLARED) == "it needs Airflow 3.3 or later"
 
 
 def test_mapped_tasks_do_not_start_in_the_triggerer() -> None:
@@ -204,7 +214,7 @@ def test_mapped_tasks_do_not_start_in_the_triggerer() -> None:
 
 @needs_3_3
 def test_the_worker_says_that_a_mapped_task_cannot_start_in_the_triggerer() -> None:
-    why = why_not_from_trigger(gate(threshold="1 USD"), "1 USD", "aimlbilling_default", mapped=True)
+    why = why_not_from_trigger(gate(threshold="1 USD"), DECLARED, mapped=True)
     assert why == "the task is mapped"
 
 
@@ -230,6 +240,35 @@ def test_all_flags_reach_the_trigger() -> None:
 def test_all_query_options_reach_the_trigger() -> None:
     kwargs = trigger_kwargs(gate(threshold=1, respect_key_limit=True, fail_if_topup_stuck=True, topup_grace=60))
     assert (kwargs["respect_key_limit"], kwargs["top_up_grace"]) == (True, 60)
+
+
+BUDGETS = {
+    "text": ("200 USD per month in Europe/Berlin", "400000000 credits per month in Europe/Berlin"),
+    "a parsed one": (Budget.parse("$200 per day"), "400000000 credits per day"),
+    "params": ("{{ params.budget }}", "{{ params.budget }}"),
+}
+
+
+@needs_3_3
+@pytest.mark.parametrize("row", BUDGETS)
+def test_a_budget_reaches_the_trigger(row: str) -> None:
+    declared, passed = BUDGETS[row]
+    assert (
+        trigger_kwargs(gate({"params": {"budget": "1 USD per day"}}, threshold=1, budget=declared))["budget"] == passed
+    )
+    assert "budget" not in trigger_kwargs(gate(threshold=1)), "nothing changes without one"
+
+
+@needs_3_3
+def test_an_empty_budget_in_the_triggerer_is_not_no_budget() -> None:
+    sensor = gate({"params": {"budget": ""}}, threshold=1, budget="{{ params.budget }}")
+    trigger = BalanceTrigger(**trigger_kwargs(sensor))
+    trigger.template_fields = BalanceSensor.template_fields
+    trigger.render_template_fields({"params": {"budget": ""}})  # type: ignore[typeddict-item]
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(hours=1)
+    (event,) = asyncio.run(_all(trigger.run()))
+    assert event["error"] == "AimlBillingBudgetError"
+    assert "was empty" in event["message"]
 
 
 @needs_3_3

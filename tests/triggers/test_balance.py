@@ -21,7 +21,7 @@ from airflow_provider_aimlbilling.waiting import wait_state
 
 
 def test_a_trigger_survives_serialization() -> None:
-    more = {"respect_key_limit": True, "top_up_grace": 60.0, "first_wait": 9.0}
+    more = {"respect_key_limit": True, "top_up_grace": 60.0, "first_wait": 9.0, "budget": "1 USD per day"}
     first = trigger(max_wait=7.0, exponential_backoff=True, silent_fail=True, next_poll_at=3.0, last_seen="x", **more)
     path, arguments = first.serialize()
     assert path == f"{BalanceTrigger.__module__}.{BalanceTrigger.__name__}"
@@ -30,6 +30,30 @@ def test_a_trigger_survives_serialization() -> None:
     assert set(arguments) == set(BalanceTrigger.__init__.__code__.co_varnames[1:]) - {"__class__"}
     plain = set(trigger().serialize()[1])
     assert not plain & set(more), "an older triggerer does not know them"
+
+
+def test_a_trigger_that_an_older_version_stored_loads_and_reads_no_usage(sandbox: Sandbox) -> None:
+    """Version 0.2 stored exactly this. Airflow creates the trigger from it after an upgrade."""
+    stored = {
+        "aimlbilling_conn_id": "aimlbilling_default",
+        "threshold": "4000000",
+        "poke_interval": 0.2,
+        "deadline": time.time() + 20,
+        "next_poll_at": 0.0,
+        "exponential_backoff": False,
+        "max_wait": None,
+        "silent_fail": False,
+        "last_seen": "",
+        "last_fault": "",
+        "end_from_trigger": False,
+        "try_number": 1,
+    }
+    waiting = BalanceTrigger(**stored)
+    assert waiting.serialize()[1] == stored, "and an older triggerer can load what this version stores"
+    event = asyncio.run(fire(waiting))
+    assert event["status"] == "cleared"
+    assert "budget" not in event["balance"]
+    assert len(sandbox.requests) == 1
 
 
 def test_a_balance_that_is_enough_fires_cleared(sandbox: Sandbox) -> None:
@@ -62,6 +86,8 @@ def test_the_first_poll_waits_for_next_poll_at(sandbox: Sandbox) -> None:
 ERRORS = {
     "refused key": ({"status": 401}, {}, "AimlBillingAuthError"),
     "threshold": ({}, {"threshold": "12 EUR"}, "AimlBillingThresholdError"),
+    "budget": ({}, {"budget": "12 EUR per day"}, "AimlBillingBudgetError"),
+    "empty budget": ({}, {"budget": ""}, "AimlBillingBudgetError"),
     "no deadline": ({}, {"threshold": "9000000", "deadline": None}, "AimlBillingError"),
     "no interval": ({}, {"threshold": "9000000", "poke_interval": None}, "AimlBillingError"),
 }
@@ -222,8 +248,9 @@ def test_only_triggers_that_poll_alike_share_a_poll() -> None:
     others = [
         *({"poke_interval": 0.3}, {"aimlbilling_conn_id": "another"}, {"exponential_backoff": True}),
         *({"respect_key_limit": True}, {"top_up_grace": 60.0}, {"top_up_grace": 61.0}),
+        *({"budget": "1 USD per day"}, {"budget": "1 USD per week"}),
     ]
-    assert len({key, *(trigger(**other)._poll_key() for other in others)}) == 7
+    assert len({key, *(trigger(**other)._poll_key() for other in others)}) == 9
 
 
 def test_setting_the_clock_back_does_not_stop_the_poll(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:

@@ -260,3 +260,24 @@ def test_a_poll_opens_one_session_and_one_connection(
         assert len(account.requests) >= 10
         assert account.connections == 1
     assert sorted(made) == ["bundle", "session"]
+
+
+def test_gates_with_the_same_budget_share_one_request_for_their_usage(sandbox: Sandbox) -> None:
+    """Each poll reads the balance once and the usage once. Gates without a budget cause no request for usage."""
+
+    async def paths(gates: list[Any]) -> list[str]:
+        sandbox.requests.clear()
+        tasks = [asyncio.ensure_future(fire(gate)) for gate in gates]
+        await until_requested(sandbox, 8)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return [request.path.partition("?")[0] for request in sandbox.requests][:8]
+
+    sandbox.set_balance(0)
+    same = ["1 USD per month", "$1 per month", "2000000 credits per month in UTC"]
+    budgeted = asyncio.run(paths([trigger(budget=same[number % 3]) for number in range(60)]))
+    assert budgeted == ["/v1/billing/balance", "/v2/usage"] * 4
+    usage_at = [request.at for request in sandbox.requests if request.path.startswith("/v2/usage")]
+    assert min(later - earlier for earlier, later in pairwise(usage_at)) > 0.15, "one in each interval"
+    assert asyncio.run(paths([trigger() for _ in range(60)])) == ["/v1/billing/balance"] * 8
