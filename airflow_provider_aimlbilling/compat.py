@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -125,6 +126,29 @@ def __getattr__(name: str) -> Any:
 
 def _airflow_version() -> tuple[int, ...]:
     return tuple(int(part) for part in import_module("airflow").__version__.split(".")[:2])
+
+
+def current_context() -> Context | None:
+    """Return the context of the task that runs here; ``None`` elsewhere, as while a DAG file is parsed."""
+    from airflow_provider_aimlbilling.compat import get_current_context
+
+    try:
+        return get_current_context()
+    except Exception:  # noqa: BLE001 - Airflow's versions raise different exceptions
+        return None
+
+
+def in_process_started_by_task() -> bool:
+    """
+    Return whether a running task started this process, other than by a fork.
+
+    Airflow sets the variable in the task's own process, so it is part of the initial environment only in processes that
+    the task started.
+    """
+    try:
+        return b"\0AIRFLOW_CTX_TASK_ID=" in b"\0" + Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return False
 
 
 def is_mapped(context: Context) -> bool:

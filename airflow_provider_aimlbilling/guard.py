@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextvars import copy_context
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import AIRFLOW_3_2, NOTSET, AirflowSkipException
+from airflow_provider_aimlbilling.compat import (
+    AIRFLOW_3_2,
+    NOTSET,
+    AirflowSkipException,
+    current_context,
+    in_process_started_by_task,
+)
 from airflow_provider_aimlbilling.exceptions import InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.thresholds import check_threshold
@@ -60,14 +65,14 @@ def require_balance(
     if isinstance(threshold, Mapping) and "ti" in threshold:  # Airflow's context: pre_execute was this function itself
         raise TypeError('Call it when you pass it: pre_execute=require_balance("2 USD").')
     guard = Guard(threshold, aimlbilling_conn_id, skip_if_insufficient, respect_key_limit)
-    if (context := _current_context()) is not None:
+    if (context := current_context()) is not None:
         if _in_event_loop():
             raise RuntimeError(
                 "require_balance would block the event loop of this asynchronous task, and Airflow may stop the task "
                 "because of that. Write: await arequire_balance(…)"
             )
         guard.check(context)
-    elif _in_process_started_by_task():
+    elif in_process_started_by_task():
         # Returning the callable here would let the task spend without a check.
         raise RuntimeError(
             "require_balance was called in a process that a task started, where Airflow's context is not available. "
@@ -105,7 +110,7 @@ def arequire_balance(
     :raises RuntimeError: it was called outside an event loop or a running task.
     :raises InsufficientBalanceError: or another exception, as in :func:`require_balance`.
     """
-    context = _current_context()
+    context = current_context()
     # Checked here and not in a coroutine, which would do nothing at all if it was never awaited.
     if context is None or not _in_event_loop() or (isinstance(threshold, Mapping) and "ti" in threshold):
         raise RuntimeError(
@@ -197,29 +202,6 @@ def _is_resuming(context: Context) -> bool:
     ti: Any = context["ti"]
     server_context = getattr(ti, "_ti_context_from_server", None)  # on Airflow 3
     return bool(getattr(ti, "next_method", None) or getattr(server_context, "next_method", None))
-
-
-def _in_process_started_by_task() -> bool:
-    """
-    Return whether a running task started this process, other than by a fork.
-
-    Airflow sets the variable in the task's own process, so it is part of the initial environment only in processes that
-    the task started.
-    """
-    try:
-        return b"\0AIRFLOW_CTX_TASK_ID=" in b"\0" + Path("/proc/self/environ").read_bytes()
-    except OSError:
-        return False
-
-
-def _current_context() -> Context | None:
-    """Return the context of the task that runs here; ``None`` while a DAG file is parsed."""
-    from airflow_provider_aimlbilling.compat import get_current_context
-
-    try:
-        return get_current_context()
-    except Exception:  # noqa: BLE001 - Airflow's versions raise different exceptions
-        return None
 
 
 def _in_event_loop() -> bool:

@@ -53,6 +53,7 @@ LAYERS: dict[str, set[str]] = {
     "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks", "thresholds"},
     "retry_policy": {"exceptions", "compat", "money", "client"},
     "prices": {"exceptions", "money", "client"},
+    "request_headers": {"compat", "money"},
     "sandbox": {"exceptions", "money"},
 }
 
