@@ -28,8 +28,8 @@ def request_headers() -> dict[str, str]:
     if in_process_started_by_task():
         raise RuntimeError(
             "request_headers was called in a process that a task started, where Airflow's context is not available. "
-            "Call it in the task itself and pass the result to that process. For @task.external_python and similar, pass "
-            "the macro request_id(ti) as an argument."
+            "Call it in the task itself and pass the result to that process. For @task.external_python and similar, "
+            "pass the macro request_id(ti) as an argument."
         )
     raise RuntimeError(
         "request_headers only works in a running task, because it names the task. Call it in the task's own function, "
