@@ -47,8 +47,10 @@ LAYERS: dict[str, set[str]] = {
     },
     "skipping": {"compat"},
     "thresholds": {"compat", "money"},
+    "windows": {"compat"},
     "operators": {
-        *("exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping", "thresholds"),
+        *("exceptions", "get_provider_info", "compat", "links", "metrics", "money", "client", "waiting", "hooks"),
+        *("triggers", "skipping", "thresholds", "windows"),
     },
     "guard": {"exceptions", "get_provider_info", "compat", "money", "client", "hooks", "thresholds"},
     "retry_policy": {"exceptions", "compat", "money", "client"},

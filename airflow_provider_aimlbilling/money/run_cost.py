@@ -23,7 +23,6 @@ from airflow_provider_aimlbilling.money.tally import Tally, cost_dict, full_name
 CLOCK_MARGIN = timedelta(minutes=5)
 
 MAX_LINES = 1000  # most lines of the XCom, which Airflow stores in its database
-MAX_TABLE = 30  # most lines of the table in the log
 
 _ROUNDED = Context(prec=60, rounding=ROUND_HALF_UP)
 
@@ -249,24 +248,3 @@ def _signed_usd(credits: Decimal) -> str:
 
 def _by_cost(line: Line) -> tuple[Decimal, str, int, int, str]:
     return (-line.tally.credits, line.task_id, line.map_index, line.try_number, line.model)
-
-
-def table(lines: list[Line]) -> str:
-    """Return lines as a table for the log."""
-    head = ("task", "index", "try", "model", "requests", "failed", "tokens in", "out", "USD")
-    rows = [head, *(_cells(line) for line in lines[:MAX_TABLE])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if len(lines) > MAX_TABLE:
-        text.append(f"… and {len(lines) - MAX_TABLE} more")
-    return "\n".join(text)
-
-
-def _cells(line: Line) -> tuple[str, ...]:
-    tally = line.tally
-    cost = "unknown" if tally.cost is None else format_usd(tally.cost.usd)
-    tokens = ("?" if count is None else str(count) for count in (tally.input_tokens, tally.output_tokens))
-    index = "-" if line.map_index < 0 else str(line.map_index)
-    at_least = "≥ " if tally.cost is not None and tally.without_cost else ""
-    numbers = (str(tally.requests), str(tally.failed), *tokens)
-    return (line.task_id, index, str(line.try_number), line.model, *numbers, at_least + cost)

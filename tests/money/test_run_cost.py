@@ -16,7 +16,7 @@ from airflow_provider_aimlbilling.money import run_cost
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.request_id import encode_request_id
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
-from airflow_provider_aimlbilling.money.run_cost import RunCost, Settling, compare, read_estimate, table
+from airflow_provider_aimlbilling.money.run_cost import RunCost, Settling, compare, read_estimate
 from airflow_provider_aimlbilling.money.tally import full_names
 
 END = START + timedelta(hours=1)
@@ -194,17 +194,3 @@ def test_late_charges_change_the_fingerprint() -> None:
     assert len(set(seen)) == 4
     cost.add_all([row(5, run="another"), row(5, client_request_id=None)])
     assert cost.fingerprint == seen[-1]
-
-
-def test_the_table_shows_the_most_expensive_parts() -> None:
-    cost = RunCost("d", "r", START).add_all(
-        [row(2_000_000, "a", 3, 2), row(None, "a", 3, 2), row(None, "b", output_tokens=None), row(5, "c")]
-    )
-    assert table(cost.lines()).splitlines() == [
-        "task  index  try  model  requests  failed  tokens in  out  USD",
-        "a     3      2    chat   2         0       20         10   ≥ 1.00",
-        "c     -      1    chat   1         0       10         5    0.0000025",
-        "b     -      1    chat   1         0       10         ?    unknown",
-    ]
-    many = RunCost("d", "r", START).add_all(row(5, "a", index) for index in range(35))
-    assert table(many.lines()).endswith("… and 5 more")
