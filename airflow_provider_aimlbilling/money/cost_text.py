@@ -26,9 +26,9 @@ def describe(cost: RunCost, report: dict[str, Any]) -> str:
     if report["retries"]["requests"]:
         sentences.append(f"Tries that were repeated: {_usd(report['retries']['cost_usd'])}.")
     if estimate := report["estimate"]:
-        compared = f", which is {estimate['ratio']} of it" if estimate["ratio"] else ""
+        ratio = f" (ratio {estimate['ratio']})" if estimate["ratio"] else ""
         actual = _usd(estimate["actual_usd"])
-        sentences.append(f"Estimated: {_usd(estimate['estimated_usd'])}, actual: {actual}{compared}.")
+        sentences.append(f"Estimated: {_usd(estimate['estimated_usd'])}, actual: {actual}{ratio}.")
     if report["may_be_incomplete"]:
         sentences.append("Charges may still be missing.")
     return " ".join(sentences)

@@ -32,7 +32,7 @@ def text(*rows: object, may_be_incomplete: bool = False, estimate: Amount | None
 def test_the_summary_says_what_is_known() -> None:
     assert text(row(2_000_000), row(1_000_000, number=2, succeeded=False), estimate=Amount(2_400_000)) == (
         "The run 'r' of 'd': 3,000,000 credits (1.50 USD) for 2 requests, 1 of them failed. "
-        "Tries that were repeated: 1.00 USD. Estimated: 1.20 USD, actual: 1.50 USD, which is 1.2500 of it."
+        "Tries that were repeated: 1.00 USD. Estimated: 1.20 USD, actual: 1.50 USD (ratio 1.2500)."
     )
     assert text(row(0)) == "The run 'r' of 'd': 0 credits (0.00 USD) for 1 request."
 

@@ -141,7 +141,7 @@ def test_an_estimate_is_compared_exactly(run_dag: Any, sandbox: Sandbox) -> None
     }
     assert [run.xcom(task)["estimate"] for task in ("gate", "details", "template")] == [expected] * 3
     assert run.xcom("both")["estimate"]["estimated_credits"] == "2000540"
-    assert "Estimated: 0.00027 USD, actual: 0.0001 USD, which is 0.3704 of it." in run.log
+    assert "Estimated: 0.00027 USD, actual: 0.0001 USD (ratio 0.3704)." in run.log
 
 
 def test_an_estimate_that_is_empty_fails_before_any_request(run_dag: Any, sandbox: Sandbox) -> None:
