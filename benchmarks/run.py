@@ -17,7 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-THEMES = {"parse": 9, "poke": 30, "triggerer": 2, "faults": 1, "deployment": 2}  # theme: default number of repeats
+THEMES = {
+    "parse": 9,
+    "poke": 30,
+    "triggerer": 2,
+    "faults": 1,
+    "request_log": 5,
+    "deployment": 2,
+}  # theme: default number of repeats
 RESULTS = Path(__file__).parents[1] / ".build" / "bench" / "results"
 
 
