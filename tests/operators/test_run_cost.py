@@ -304,6 +304,14 @@ def test_another_run_is_found_by_its_name(run_dag: Any, sandbox: Sandbox) -> Non
     assert "Set start: a task cannot find out when another DAG run began." in unknown_start.log
 
 
+def test_reports_on_several_runs_are_a_mapped_task(run_dag: Any, sandbox: Sandbox) -> None:
+    runs = [run_dag(f"{HEAD}    job({times})").dag_run for times in (1, 2)]
+    expanded = [{"run_id": run.run_id, "run_dag_id": run.dag_id} for run in runs]
+    start = (NOW - timedelta(minutes=5)).isoformat()
+    run = run_dag(f"{HEAD}    GetRunCostOperator.partial(task_id='gate', start={start!r}).expand_kwargs({expanded!r})")
+    assert [run.xcom(map_index=index)["requests"] for index in (0, 1)] == [1, 2]
+
+
 INVALID = {
     "no such run": ("run_id='manual__never', start='2026-11-01'", "has no run 'manual__never'. Check run_id"),
     "no such dag": ("run_dag_id='nothing', start='2026-11-01'", "The DAG 'nothing' has no run"),
