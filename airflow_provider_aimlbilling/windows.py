@@ -16,6 +16,9 @@ _MAX_CLOCK_SKEW = timedelta(hours=1)
 # A window up to now that is shorter holds nothing yet.
 _SHORTEST = timedelta(seconds=1)
 
+# A log that begins at the beginning of time would be read in thousands of parts.
+_EARLIEST_LOG = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
 
 def resolve_window(
     start: object, end: object, declared: dict[str, object], context: Context, now: datetime
@@ -77,6 +80,17 @@ def read_time(name: str, value: object) -> datetime:
         return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except OverflowError:
         raise ValueError(f"{name} is {str(value)[:40]!r}, which is out of range.") from None
+
+
+def check_log_start(start: datetime) -> None:
+    """
+    Refuse to read the request log from before there was one.
+
+    :param start: start of the window, UTC.
+    :raises ValueError: if it is too early.
+    """
+    if start < _EARLIEST_LOG:
+        raise ValueError(f"start is {start.isoformat()}, when there was no API whose log could be read.")
 
 
 def _data_interval(name: str, context: Context) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_aimlbilling.money.amount import format_usd
@@ -43,22 +43,21 @@ def describe_total(total: Tally) -> str:
     return f"{'at least ' if total.without_cost else ''}{total.cost} for {requests}{failed}"
 
 
-def gaps(total: Tally, unattributed: Tally) -> Iterator[str]:
-    """
-    Yield what is not known, in sentences.
+def lower_bound(total: Tally) -> str:
+    """Return a sentence about requests without a cost; empty if there are none."""
+    if not total.without_cost:
+        return ""
+    return f"The log has no cost for {total.without_cost} of {total.requests} requests. The total is a lower bound."
 
-    :param total: the requests that are reported.
-    :param unattributed: those without an id of a task.
-    """
-    if total.without_cost:
-        yield (
-            f"The log has no cost for {total.without_cost} of {total.requests} requests. The total is a lower bound."
-        )
-    if unattributed.requests:
-        yield (
-            f"Without the id of a task: {describe_total(unattributed)}. A task sends its id if it passes "
-            "request_headers() with its requests."
-        )
+
+def not_attributed(unattributed: Tally) -> str:
+    """Return a sentence about requests without an id of a task; empty if there are none."""
+    if not unattributed.requests:
+        return ""
+    return (
+        f"Without the id of a task: {describe_total(unattributed)}. A task sends its id if it passes "
+        "request_headers() with its requests."
+    )
 
 
 def table(lines: Sequence[Line]) -> str:

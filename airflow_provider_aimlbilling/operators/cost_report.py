@@ -60,12 +60,13 @@ class GetCostReportOperator(BaseOperator):
         """Read the request log of the window."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.cost_report import CostReport, time_zone
-        from airflow_provider_aimlbilling.money.cost_text import describe_total, gaps
-        from airflow_provider_aimlbilling.windows import resolve_window
+        from airflow_provider_aimlbilling.money.cost_text import describe_total, lower_bound, not_attributed
+        from airflow_provider_aimlbilling.windows import check_log_start, resolve_window
 
         now = datetime.now(timezone.utc)
         zone = time_zone(self.timezone)
         start, end = resolve_window(self.start, self.end, self._declared, context, now)
+        check_log_start(start)
         report = CostReport(start, end, zone)
         if end > start:
             report.add_all(AimlBillingHook(self.aimlbilling_conn_id).iter_requests(start=start, end=end))
@@ -76,8 +77,10 @@ class GetCostReportOperator(BaseOperator):
             *(start.isoformat(timespec="seconds"), end.isoformat(timespec="seconds"), describe_total(report.total)),
             *(len(rows), "" if len(rows) == 1 else "s", " Charges may still be missing." if is_recent else ""),
         )
-        for gap in gaps(report.total, report.unattributed):
+        if gap := lower_bound(report.total):
             self.log.warning("%s", gap)
+        if note := not_attributed(report.unattributed):
+            self.log.info("%s", note)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="summary", value=report.to_dict(may_be_incomplete=is_recent))
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -182,7 +183,7 @@ class GetRunCostOperator(BaseOperator):
 
     def _window(self, context: Context) -> RunWindow:
         from airflow_provider_aimlbilling.waiting.run_window import RunWindow
-        from airflow_provider_aimlbilling.windows import read_time
+        from airflow_provider_aimlbilling.windows import check_log_start, read_time
 
         ti: Any = context["ti"]
         dag_id, run_id = self._name("run_dag_id", ti.dag_id), self._name("run_id", ti.run_id)
@@ -200,6 +201,7 @@ class GetRunCostOperator(BaseOperator):
             )
         if start is None:
             raise ValueError("Set start: a task cannot find out when another DAG run began.")
+        check_log_start(start)
         end = read_time("end", self.end) if "end" in self._declared else None
         if start >= (end or datetime.now(timezone.utc)):
             raise ValueError(f"The window starts at {start.isoformat()}, which is not before its end.")
@@ -229,7 +231,7 @@ class GetRunCostOperator(BaseOperator):
         settled: bool,
     ) -> dict[str, Any]:
         from airflow_provider_aimlbilling.metrics import gauge_run_cost
-        from airflow_provider_aimlbilling.money.cost_text import describe, gaps, table
+        from airflow_provider_aimlbilling.money.cost_text import describe, lower_bound, not_attributed, table
 
         ti: Any = context["ti"]
         is_other = (window.dag_id, window.run_id) != (ti.dag_id, ti.run_id)
@@ -247,8 +249,11 @@ class GetRunCostOperator(BaseOperator):
         self.log.info("%s", describe(cost, report))
         if cost.total.requests:
             self.log.info("\n%s", table(cost.lines(task_ids)))
-        for gap in gaps(cost.total, cost.unattributed):
+        if gap := lower_bound(cost.total):
             self.log.warning("%s", gap)
+        if note := not_attributed(cost.unattributed):
+            # A key may have other users. If the run has no request at all, they are probably the run's.
+            self.log.log(logging.INFO if cost.total.requests else logging.WARNING, "%s", note)
         if total is not None and not cost.total.without_cost:
             gauge_run_cost(self.aimlbilling_conn_id, window.dag_id, total.credits)
         return report

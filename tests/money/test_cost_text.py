@@ -5,7 +5,7 @@ from __future__ import annotations
 from logged_requests import START, row
 
 from airflow_provider_aimlbilling.money.amount import Amount
-from airflow_provider_aimlbilling.money.cost_text import describe, gaps, table
+from airflow_provider_aimlbilling.money.cost_text import describe, lower_bound, not_attributed, table
 from airflow_provider_aimlbilling.money.run_cost import RunCost
 
 
@@ -26,7 +26,8 @@ def test_the_table_shows_the_most_expensive_parts() -> None:
 def text(*rows: object, may_be_incomplete: bool = False, estimate: Amount | None = None) -> str:
     cost = RunCost("d", "r", START).add_all(rows)  # type: ignore[arg-type]
     report = cost.to_dict(end=START, may_be_incomplete=may_be_incomplete, estimate=estimate)
-    return " ".join([describe(cost, report), *gaps(cost.total, cost.unattributed)])
+    sentences = describe(cost, report), lower_bound(cost.total), not_attributed(cost.unattributed)
+    return " ".join(filter(None, sentences))
 
 
 def test_the_summary_says_what_is_known() -> None:

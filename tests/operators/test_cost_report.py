@@ -70,6 +70,7 @@ def test_days_are_those_of_the_time_zone(run_dag: Any, sandbox: Sandbox) -> None
     [
         (f"{WINDOW}, timezone='Mars'", "'Mars' is not a time zone of this machine"),
         ("", "Set start."),
+        ("start='0001-01-01'", "when there was no API whose log could be read"),
         ("start='2026-11-02', end='2026-11-01'", "is before its start"),
         ("start=\"{{ params.get('x') }}\", end='2026-11-02'", "start is 'None', which is not a time"),
     ],

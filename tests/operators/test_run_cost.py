@@ -321,6 +321,7 @@ INVALID = {
     "not a time": ("start='yesterday'", "start is 'yesterday', which is not a time"),
     "no end": ("start='2026-11-01', end=None", "end is 'None', which is not a time"),
     "backwards": ("start='2026-11-02', end='2026-11-01'", "which is not before its end"),
+    "beginning of time": ("start='0001-01-01'", "when there was no API whose log could be read"),
     "future": ("start='2126-11-02'", "which is not before its end"),
 }
 
