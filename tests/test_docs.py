@@ -108,13 +108,22 @@ NEEDS = {
     "AssetWatcher": ("2.",),
     "run_after": ("2.",),
 }
+# Packages that a snippet may use and that the tests do without.
+OPTIONAL = ("openai", "httpx", "aiohttp", "airflow.providers.http")
 
 
 @snippets("python")
-def test_python_snippets_run(run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], text: str) -> None:
+def test_python_snippets_run(
+    run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    models = {"conn_type": "http", "host": sandbox.url, "password": KEY}
+    monkeypatch.setenv("AIRFLOW_CONN_MODELS", json.dumps(models))
     for needs, versions in NEEDS.items():
         if needs in text and AIRFLOW.startswith(versions):
             pytest.skip(f"Airflow {AIRFLOW} has no {needs}")
+    for module in OPTIONAL:
+        if re.search(rf"^ *(import|from) {module}\b", text, re.MULTILINE):
+            pytest.importorskip(module)
     if "with DAG(" in text:
         text = text.replace(SETTLE, "settle_seconds=1")
         run = run_dag.source(f"snippet_{abs(hash(text))}", text)
