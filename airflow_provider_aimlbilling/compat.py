@@ -168,6 +168,36 @@ def count_task_instances(ti: Any, dag_id: str, task_id: str, states: Sequence[st
         return int(query.count())
 
 
+def run_start(context: Context) -> datetime | None:
+    """
+    Return when the task's DAG run began; ``None`` if it has not, as in a unit test.
+
+    When a run is cleared, Airflow moves its start. Then this is when it could have started first.
+    """
+    dag_run: Any = context.get("dag_run")
+    start: datetime | None = getattr(dag_run, "start_date", None)
+    if start is not None and getattr(dag_run, "clear_number", None):
+        due = getattr(dag_run, "run_after", None) or dag_run.data_interval_end  # Airflow 2 has no run_after
+        return min(start, due or start)
+    return start
+
+
+def has_dag_run(context: Context, dag_id: str, run_id: str, states: list[str] | None = None) -> bool:
+    """
+    Return whether a DAG run exists.
+
+    :param context: the task's context.
+    :param dag_id: the DAG.
+    :param run_id: the DAG run.
+    :param states: only if it is in one of these states.
+    """
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_dr_count"):  # Airflow 3: a task cannot use the database
+        return bool(ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=states))
+    found = import_module("airflow.models.dagrun").DagRun.find(dag_id=dag_id, run_id=run_id)
+    return any(states is None or run.state in states for run in found)
+
+
 def seconds_since_first_poke(sensor: Any, context: Context) -> float:
     """
     Return for how long a sensor in reschedule mode has been waiting in this try; 0 at its first poke.

@@ -63,9 +63,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": modules("hooks.aimlbilling"),
-        "operators": modules("operators.balance", "operators.pricing", "operators.usage"),
+        "operators": modules(
+            *("operators.balance", "operators.pricing", "operators.usage"),
+            *("operators.run_cost", "operators.cost_report"),
+        ),
         "sensors": modules("sensors.balance"),
-        "triggers": modules("triggers.balance", "triggers.balance_event"),
+        "triggers": modules("triggers.balance", "triggers.balance_event", "triggers.run_cost"),
         "extra-links": [f"{package}.links.billing.BillingPageLink"],
         "connection-types": [
             {

@@ -35,9 +35,20 @@ def count_decision(conn_id: str, *, clears: bool) -> None:
     _send("incr", f"gate.{'opened' if clears else 'held'}.{_metric_name(conn_id)}", 1)
 
 
-def _metric_name(conn_id: str) -> str:
-    """Replace the characters of a connection id that metric names cannot contain."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", conn_id)
+def gauge_run_cost(conn_id: str, dag_id: str, credits: Number) -> None:
+    """
+    Set the gauge ``aimlbilling.run_cost_credits.<conn_id>.<dag_id>``.
+
+    :param conn_id: id of the Airflow connection.
+    :param dag_id: the DAG whose run it was.
+    :param credits: what the run cost, in credits.
+    """
+    _send("gauge", f"run_cost_credits.{_metric_name(conn_id)}.{_metric_name(dag_id)}", float(credits))
+
+
+def _metric_name(id: str) -> str:
+    """Replace the characters of an id that metric names cannot contain."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", id)
 
 
 def _send(kind: str, name: str, value: float) -> None:

@@ -23,6 +23,7 @@ THEMES = {
     "triggerer": 2,
     "faults": 1,
     "guard": 3,
+    "request_log": 5,
     "deployment": 2,
 }  # theme: default number of repeats
 RESULTS = Path(__file__).parents[1] / ".build" / "bench" / "results"

@@ -77,6 +77,29 @@ FIELDS: dict[str, dict[str, str]] = {
         "models.*.requests": REQUIRED,
         "groups": INFORMATION,
     },
+    "/v2/logs": {
+        "data": REQUIRED,
+        "data.*": REQUIRED,
+        "data.*.created": REQUIRED,
+        "data.*.status": INFORMATION,  # only "succeeded" is one
+        "data.*.origin": IGNORED,
+        "data.*.model": INFORMATION,
+        "data.*.cost": REQUIRED,  # by a report, which states the gap
+        "data.*.cost.usd": INFORMATION,  # one of the two is enough
+        "data.*.cost.credits": INFORMATION,
+        "data.*.tokens": INFORMATION,
+        "data.*.tokens.input": INFORMATION,
+        "data.*.tokens.output": INFORMATION,
+        "data.*.tokens.total": IGNORED,
+        "data.*.request_id": REQUIRED,  # if it is null, inference_id counts
+        "data.*.inference_id": INFORMATION,
+        "data.*.client_request_id": INFORMATION,
+        "pagination": REQUIRED,
+        "pagination.limit": IGNORED,
+        "pagination.offset": IGNORED,
+        "pagination.total": REQUIRED,
+        "pagination.has_more": REQUIRED,
+    },
 }
 
 

@@ -71,6 +71,22 @@ SHAPES: dict[str, Any] = {
             }
         ],
     },
+    "/v2/logs": {
+        "data": [
+            {
+                "created": TEXT,
+                "status": ("succeeded", "failed"),
+                "origin": ("api", "playground"),
+                "model": TEXT,
+                "cost": {"usd": NUMBER, "credits": WHOLE},
+                "tokens": {"input": WHOLE, "output": WHOLE, "total": WHOLE},
+                "request_id": f"{TEXT}?",
+                "inference_id": TEXT,
+                "client_request_id": f"{TEXT}?",
+            }
+        ],
+        "pagination": {"limit": WHOLE, "offset": WHOLE, "total": WHOLE, "has_more": FLAG},
+    },
     "/v1/models": {
         "object": ("list",),
         "data": [

@@ -7,6 +7,7 @@ import asyncio
 import copy
 import inspect
 import pickle
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +95,31 @@ def test_notset_survives_copying() -> None:
 def test_a_task_instance_with_a_map_index_is_mapped(map_index: int | None, mapped: bool) -> None:
     context: Any = {"ti": SimpleNamespace(map_index=map_index)}
     assert compat.is_mapped(context) is mapped
+
+
+EARLY, LATE = datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 2, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("fields", "start"),
+    [
+        ({"start_date": LATE, "clear_number": 0, "run_after": EARLY}, LATE),
+        ({"start_date": LATE, "clear_number": 2, "run_after": EARLY}, EARLY),
+        ({"start_date": LATE, "clear_number": 2, "data_interval_end": EARLY}, EARLY),
+        ({"start_date": EARLY, "clear_number": 1, "run_after": LATE}, EARLY),
+        ({"start_date": LATE, "clear_number": 1, "data_interval_end": None}, LATE),
+        ({"start_date": LATE}, LATE),
+        ({"start_date": None}, None),
+    ],
+)
+def test_a_run_begins_when_it_was_due_if_it_was_cleared(fields: dict[str, Any], start: datetime | None) -> None:
+    """Clearing moves the start, and the tries of before would be lost."""
+    context: Any = {"dag_run": SimpleNamespace(**fields)}
+    assert compat.run_start(context) == start
+
+
+def test_a_context_without_a_run_has_no_start() -> None:
+    assert compat.run_start({}) is None  # type: ignore[typeddict-item]
 
 
 NOT_RESOLVED = f"import {MODULE} as compat; assert not set(compat._MODULES) & set(vars(compat))"

@@ -156,6 +156,19 @@ def test_report_spending(example: Any, sandbox: Sandbox) -> None:
     assert lines[2].startswith("total 1.75 USD")
 
 
+def test_run_cost(run_dag: Any, sandbox: Sandbox) -> None:
+    """The three documents have 5, 7 and 4 tokens, and so have the replies: 16 x 5 + 16 x 20 credits."""
+    source = (EXAMPLES / "aimlbilling_run_cost.py").read_text()
+    assert "settle_seconds=120" in source
+    run = run_dag.source("aimlbilling_run_cost", source.replace("settle_seconds=120", "settle_seconds=1"))
+    report = run.xcom("cost")
+    assert [line["map_index"] for line in report["lines"]] == [1, 0, 2]
+    assert (report["cost_credits"], report["requests"], report["may_be_incomplete"]) == ("400", 3, False)
+    # 3 x (8 x 5 + 8 x 20) credits
+    assert (report["estimate"]["estimated_credits"], report["estimate"]["ratio"]) == ("600", "0.6667")
+    assert "summarize 1 1 sandbox/chat 1 0 7 7 0.0000875" in run.log
+
+
 def test_stuck_top_up(example: Any, sandbox: Sandbox) -> None:
     sandbox.set_auto_top_up("5 USD", "20 USD", payments_work=False)
     sandbox.spend("1 USD", at=datetime.now(timezone.utc) - timedelta(minutes=31))

@@ -47,8 +47,10 @@ LAYERS: dict[str, set[str]] = {
     },
     "skipping": {"compat"},
     "thresholds": {"compat", "money"},
+    "windows": {"compat"},
     "operators": {
-        *("exceptions", "get_provider_info", "compat", "links", "money", "client", "hooks", "skipping", "thresholds"),
+        *("exceptions", "get_provider_info", "compat", "links", "metrics", "money", "client", "waiting", "hooks"),
+        *("triggers", "skipping", "thresholds", "windows"),
     },
     "task_context": {"compat"},
     "running_jobs": {"exceptions", "compat", "money", "hooks"},
@@ -58,6 +60,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "retry_policy": {"exceptions", "compat", "money", "client"},
     "prices": {"exceptions", "money", "client"},
+    "request_headers": {"money", "task_context"},
     "sandbox": {"exceptions", "money"},
 }
 

@@ -17,6 +17,7 @@ from airflow_provider_aimlbilling.client.http import MAX_USAGE_BYTES
 from airflow_provider_aimlbilling.client.json_fields import parse_object, require_field
 from airflow_provider_aimlbilling.client.key_limit import read_key_limit
 from airflow_provider_aimlbilling.client.ledger import iter_ledger
+from airflow_provider_aimlbilling.client.request_log import RequestLog
 from airflow_provider_aimlbilling.client.retries import with_retries
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.client.spending import read_budget_use
@@ -32,6 +33,7 @@ from airflow_provider_aimlbilling.money.amount import Number
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
 from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.money.pricing import Pricing
+from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.usage import (
     DIRECTIONS,
     TRANSACTION_TYPES,
@@ -68,6 +70,7 @@ class AimlBillingClient(NotCopyable):
     ) -> None:
         self.retries = retries
         self._api = Api(settings, refresh)
+        self._log = RequestLog(self._api)
         self._on_balance = on_balance
         self._top_up = TopUpMonitor(self._api, log or logging.getLogger(__name__))
         self._detail_failed = False  # if True, the balance no longer comes from /v2/billing/detail
@@ -239,6 +242,22 @@ class AimlBillingClient(NotCopyable):
         # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
         windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
         return combine_usage([with_retries(lambda window=window: read(window), self.retries) for window in windows])  # type: ignore[misc]
+
+    def iter_requests(
+        self, start: datetime, end: datetime, *, key_prefix: str | None = None
+    ) -> Iterator[LoggedRequest]:
+        """
+        Iterate over the key's requests to models, newest first: ``GET /v2/logs``. See :class:`RequestLog`.
+
+        Each row comes once. One that lands late comes out of order, or not at all if its part was already read.
+
+        :param start: start of the window; with a time zone.
+        :param end: end of the window, not included; with a time zone.
+        :param key_prefix: first eight characters of another key; the connection then needs a management key.
+        :raises ValueError: a time without a time zone, or an end before its start.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.
+        """
+        return self._log.iter_rows(start, end, self.retries, key_prefix)
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
         """

@@ -109,6 +109,18 @@ def amount_field(answer: Mapping[str, Any], name: str, *, credits_per_unit: int 
     raise contract_error(name, f"a number from 0 to {MAX_CREDITS // credits_per_unit:,}", number)
 
 
+def count_field(answer: Mapping[str, Any], name: str) -> int:
+    """
+    Return a field that must be a whole number, zero or more.
+
+    :raises AimlBillingContractError: if it is not.
+    """
+    count = require_field(answer, name, Decimal)
+    if not count.is_finite() or count < 0 or count != count.to_integral_value():
+        raise contract_error(name, "a whole number", count)
+    return int(count)
+
+
 def optional_field(answer: Mapping[str, Any], name: str, kind: type) -> Any:
     """Return a field that no decision depends on: ``None`` if it is missing, or of another type than documented."""
     value = answer.get(name)

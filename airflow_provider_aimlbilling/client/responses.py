@@ -16,6 +16,7 @@ from airflow_provider_aimlbilling.client.json_fields import (
     amount_field,
     choice_field,
     contract_error,
+    count_field,
     cursor_field,
     object_in_list,
     optional_amount,
@@ -239,7 +240,5 @@ def _usd_of(amount: Mapping[str, Any], credits: int) -> Decimal:
 
 
 def _read_spend(answer: Mapping[str, Any]) -> Spend:
-    requests = require_field(answer, "requests", Decimal)
-    if not requests.is_finite() or requests < 0 or requests != requests.to_integral_value():
-        raise contract_error("requests", "a whole number", requests)
-    return Spend(usd_field(answer, "spend"), int(requests))
+    requests = count_field(answer, "requests")
+    return Spend(usd_field(answer, "spend"), requests)

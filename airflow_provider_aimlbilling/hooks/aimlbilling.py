@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
     from airflow_provider_aimlbilling.money.gate import Gate, Verdict
     from airflow_provider_aimlbilling.money.pricing import Pricing
+    from airflow_provider_aimlbilling.money.request_log import LoggedRequest
     from airflow_provider_aimlbilling.money.usage import Transaction, Usage
 
 
@@ -248,6 +249,20 @@ class AimlBillingHook(BaseHook):
         return self.client.get_usage(
             start=start, end=end, by_model=by_model, group_by=group_by, tz=tz, key_prefix=key_prefix
         )
+
+    def iter_requests(
+        self, start: datetime, end: datetime, *, key_prefix: str | None = None
+    ) -> Iterator[LoggedRequest]:
+        """
+        Iterate over the key's requests to models, newest first: see :meth:`AimlBillingClient.iter_requests`.
+
+        :param start: start of the window; with a time zone.
+        :param end: end of the window, not included; with a time zone.
+        :param key_prefix: first eight characters of another key; the connection then needs a management key.
+        :raises ValueError: a time without a time zone, or an end before its start.
+        :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.
+        """
+        return self.client.iter_requests(start, end, key_prefix=key_prefix)
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
         """

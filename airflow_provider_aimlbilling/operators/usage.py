@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 # when the figures are complete; this value is our own.
 SETTLED_AFTER = timedelta(hours=1)
 
-# Clocks may differ by this much before a window counts as being in the future.
-_MAX_CLOCK_SKEW = timedelta(hours=1)
-
-# A window up to now that is shorter holds nothing yet.
-_SHORTEST = timedelta(seconds=1)
-
 
 class GetUsageOperator(BaseOperator):
     """
@@ -61,7 +55,7 @@ class GetUsageOperator(BaseOperator):
         self.start = None if start is NOTSET else start
         self.end = None if end is NOTSET else end
         # A template that renders to None must not silently fall back to the data interval.
-        self._declared = {"start": start, "end": end}
+        self._declared: dict[str, object] = {"start": start, "end": end}
         self.aimlbilling_conn_id = aimlbilling_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -69,10 +63,11 @@ class GetUsageOperator(BaseOperator):
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.amount import Amount
         from airflow_provider_aimlbilling.money.usage import Spend, Usage
+        from airflow_provider_aimlbilling.windows import resolve_window
 
         # Read before the request, because later charges may be missing from its answer.
         now = datetime.now(timezone.utc)
-        start, end = self._window(context, now)
+        start, end = resolve_window(self.start, self.end, self._declared, context, now)
         if end > start:
             usage = AimlBillingHook(self.aimlbilling_conn_id).get_usage(start=start, end=end)
         else:
@@ -96,43 +91,3 @@ class GetUsageOperator(BaseOperator):
             "models": [{"model": name, **spend.to_dict()} for name, spend in usage.models.items()],
             "may_be_incomplete": may_be_incomplete,
         }
-
-    def _window(self, context: Context, now: datetime) -> tuple[datetime, datetime]:
-        """Return the window; empty if it begins just now."""
-        declared = [name for name, value in self._declared.items() if value is not NOTSET]
-        if declared == ["end"]:
-            raise ValueError("Set start as well: the data interval's start does not belong to another end.")
-        start = self._resolve_time("start", self.start, context)
-        end = now if declared == ["start"] else self._resolve_time("end", self.end, context)
-        if start > now + _MAX_CLOCK_SKEW:
-            raise ValueError(f"The window starts in the future, at {start.isoformat()}: nothing can have been spent.")
-        if declared == ["start"] and end - start < _SHORTEST:  # or the clock that start comes from is ahead
-            return start, start
-        if start > end:
-            raise ValueError(f"The end of the window, {end.isoformat()}, is before its start, {start.isoformat()}.")
-        if start == end and (not declared or end < now - _MAX_CLOCK_SKEW):
-            raise ValueError(
-                f"The window from {start.isoformat()} to {end.isoformat()} is empty. Set start. A run only has a "
-                "data interval of its own if its timetable provides one, such as CronDataIntervalTimetable."
-            )
-        return start, end
-
-    def _resolve_time(self, name: str, value: object, context: Context) -> datetime:
-        use_data_interval = self._declared[name] is NOTSET
-        time: Any = context.get(f"data_interval_{name}") if use_data_interval else value
-        if isinstance(time, str):
-            try:
-                time = datetime.fromisoformat(time.strip().replace("Z", "+00:00"))
-            except ValueError:
-                time = None
-        if not isinstance(time, datetime):
-            raise ValueError(  # noqa: TRY004 - the value is wrong or missing, and the default comes from Airflow
-                "This run has no data interval. Set start."
-                if use_data_interval
-                else f"{name} is {str(value)[:40]!r}, which is not a time. Write it like 2026-11-01T00:00:00Z."
-            )
-        try:
-            # In UTC, because in another time zone Python compares the clock on the wall.
-            return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-        except OverflowError:
-            raise ValueError(f"{name} is {str(value)[:40]!r}, which is out of range.") from None

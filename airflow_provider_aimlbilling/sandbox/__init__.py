@@ -12,10 +12,10 @@ In tests it is a context manager::
         sandbox.top_up("1 USD")
         sandbox.fail(status=429, retry_after=3, times=2)
 
-It has the documented endpoints for balance, auto top-up, ledger, usage, key and catalogue. It refuses a wrong key or a
-key of the wrong kind, and sends the vendor's error bodies. While it runs, ``POST /sandbox/top-up?amount=…``,
-``/sandbox/spend?amount=…`` and ``/sandbox/set?amount=…`` change the balance; these three routes are not part of the
-vendor's API.
+It has the documented endpoints for balance, auto top-up, ledger, usage, request log, key and catalogue, and completes
+chats at the catalogue's rates. It refuses a wrong key or a key of the wrong kind, and sends the vendor's error bodies.
+While it runs, ``POST /sandbox/top-up?amount=…``, ``/sandbox/spend?amount=…`` and ``/sandbox/set?amount=…`` change the
+balance; these three routes are not part of the vendor's API.
 """
 
 from airflow_provider_aimlbilling.sandbox.faults import Fault

@@ -16,16 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
+from airflow_provider_aimlbilling.sandbox.chat import complete_chat
 from airflow_provider_aimlbilling.sandbox.encoding import etag, iso_time, to_json
+from airflow_provider_aimlbilling.sandbox.errors import RefusalError
 from airflow_provider_aimlbilling.sandbox.faults import Fault
-from airflow_provider_aimlbilling.sandbox.reports import BadRequestError
-from airflow_provider_aimlbilling.sandbox.routes import (
-    ForbiddenError,
-    NotFoundError,
-    UnauthorizedError,
-    balance_v1,
-    respond,
-)
+from airflow_provider_aimlbilling.sandbox.routes import balance_v1, check_key, respond
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.sandbox.server import Sandbox
@@ -79,18 +74,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer as the vendor's API does, unless a fault is set."""
-        sandbox = self.server.sandbox
-        sandbox.requests.append(Request("GET", self.path, dict(self.headers), time.monotonic()))
-        fault = sandbox.take_fault()
-        if fault:
-            sandbox.pause(fault.delay)
-            if fault.reset:
-                self._reset()
-                return
-            if fault.body is not None or fault.status is not None:
-                self._send_fault(fault)
-                return
-        status, body = self._response()
+        fault = self._receive()
+        if fault and self._fails(fault):
+            return
+        status, body, _ = self._response()
         if status != 200 or urlsplit(self.path).path != "/v1/models":
             self._send(status, body, fault=fault if status == 200 else None)
         elif self.headers.get("If-None-Match") == etag(body):
@@ -99,9 +86,16 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, body, {"ETag": etag(body)}, fault)
 
     def do_POST(self) -> None:
-        """Change the balance. These routes are not part of the vendor's API."""
+        """Complete a chat; or change the balance, with routes that are not part of the vendor's API."""
         sandbox = self.server.sandbox
         parts = urlsplit(self.path)
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if parts.path == "/v1/chat/completions":
+            fault = self._receive()
+            if not (fault and self._fails(fault)):
+                status, body, headers = self._response(content)
+                self._send(status, body, headers, fault if status == 200 else None)
+            return
         change = {
             "/sandbox/set": sandbox.set_balance,
             "/sandbox/top-up": sandbox.top_up,
@@ -117,21 +111,41 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, to_json(balance_v1(sandbox.account, {})).encode())
 
-    def _response(self) -> tuple[int, bytes]:
+    def _receive(self) -> Fault | None:
+        """Record the request, and return the fault that is set for it, after its delay."""
+        sandbox = self.server.sandbox
+        sandbox.requests.append(Request(self.command, self.path, dict(self.headers), time.monotonic()))
+        fault = sandbox.take_fault()
+        if fault:
+            sandbox.pause(fault.delay)
+        return fault
+
+    def _fails(self, fault: Fault) -> bool:
+        """Send what the fault makes of the response; return whether that is all there is to send."""
+        if fault.reset:
+            self._reset()
+        elif fault.body is not None or fault.status is not None:
+            self._send_fault(fault)
+        else:
+            return False
+        return True
+
+    def _response(self, content: bytes | None = None) -> tuple[int, bytes, dict[str, str]]:
+        """Return status, body and headers. Only a chat has a body, ``content``."""
+        account = self.server.sandbox.account
         parts = urlsplit(self.path)
         scheme, _, key = (self.headers.get("Authorization") or "").partition(" ")
         key = key if scheme == "Bearer" else ""
+        headers: dict[str, str] = {}
         try:
-            answer = respond(self.server.sandbox.account, parts.path, parse_qs(parts.query), key)
-        except UnauthorizedError:
-            return 401, self._error_body(401)
-        except ForbiddenError as refusal:
-            return 403, self._error_body(403, str(refusal))
-        except NotFoundError:
-            return 404, self._error_body(404)
-        except BadRequestError as refusal:
-            return 400, self._error_body(400, str(refusal))
-        return 200, to_json(answer).encode()
+            if content is None:
+                answer = respond(account, parts.path, parse_qs(parts.query), key)
+            else:
+                check_key(account, parts.path, key)
+                answer, headers = complete_chat(account, content, self.headers.get("X-Client-Request-Id"))
+        except RefusalError as refusal:
+            return refusal.status, self._error_body(refusal.status, str(refusal)), {}
+        return 200, to_json(answer).encode(), headers
 
     def _error_body(self, status: int, message: str | None = None) -> bytes:
         body = {

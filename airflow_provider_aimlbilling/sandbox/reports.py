@@ -14,10 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.sandbox.account import ENTRY_TYPES, Account, Entry
 from airflow_provider_aimlbilling.sandbox.encoding import iso_time
-
-
-class BadRequestError(Exception):
-    """The query is invalid: 400."""
+from airflow_provider_aimlbilling.sandbox.errors import BadRequestError
 
 
 def transactions(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
@@ -28,9 +25,7 @@ def transactions(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
     for name, known in (("direction", {"TOPUP", "CHARGE"}), ("type", ENTRY_TYPES)):
         if name in query and query[name] not in known:
             raise BadRequestError(f"{name} must be one of {', '.join(sorted(known))}.")
-    limit = query.get("limit", "50")
-    if not re.fullmatch(r"[1-9]\d?|100", limit):
-        raise BadRequestError("limit must be from 1 to 100.")
+    limit = parse_limit(query)
     newest_first = sorted(account.ledger, key=lambda entry: (entry.at, entry.number), reverse=True)
     if "cursor" in query:
         position = _parse_cursor(query["cursor"])
@@ -43,7 +38,7 @@ def transactions(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
         and entry.direction == query.get("direction", entry.direction)
         and entry.type == query.get("type", entry.type)
     ]
-    page = found[: int(limit)]
+    page = found[:limit]
     has_more = len(found) > len(page)
     return {
         "data": [_entry_to_dict(entry) for entry in page],
@@ -53,7 +48,7 @@ def transactions(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
 
 def usage(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
     """Return the response of ``GET /v2/usage``."""
-    start, end = _parse_window(query)
+    start, end = parse_window(query)
     entries = account.usage_between(start, end)
     return {
         "api_key_prefix": query.get("key_prefix"),
@@ -72,7 +67,7 @@ def usage_detail(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
         raise BadRequestError("group_by must be day, model or day,model.")
     if zone not in available_timezones():
         raise BadRequestError("tz must be a canonical IANA time zone name.")
-    entries = account.usage_between(*_parse_window(query))
+    entries = account.usage_between(*parse_window(query))
     by_model: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=_model_name):
         by_model.setdefault(_model_name(entry), []).append(entry)
@@ -84,6 +79,18 @@ def usage_detail(account: Account, query: Mapping[str, str]) -> dict[str, Any]:
     if group_by:
         response["groups"] = _group(entries, group_by.split(","), ZoneInfo(zone))
     return response
+
+
+def parse_limit(query: Mapping[str, str]) -> int:
+    """
+    Return the page size that a query asks for.
+
+    :raises BadRequestError: it is not from 1 to 100.
+    """
+    limit = query.get("limit", "50")
+    if not re.fullmatch(r"[1-9]\d?|100", limit):
+        raise BadRequestError("limit must be from 1 to 100.")
+    return int(limit)
 
 
 def total_usd(entries: Sequence[Entry]) -> Decimal:
@@ -112,14 +119,13 @@ def _model_name(entry: Entry) -> str:
 
 
 def _entry_to_dict(entry: Entry) -> dict[str, Any]:
-    has_reference = entry.type in ("MODEL_USAGE", "PAYMENT")
     return {
         "created_at": iso_time(entry.at),
         "direction": entry.direction,
         "type": entry.type,
         "amount": {"usd": Amount(entry.credits).usd, "credits": int(entry.credits)},
         "model": entry.model,
-        "reference_id": f"ref-{entry.number}" if has_reference else None,
+        "reference_id": entry.reference_id,
     }
 
 
@@ -151,7 +157,12 @@ def _parse_time(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-def _parse_window(query: Mapping[str, str]) -> tuple[datetime, datetime]:
+def parse_window(query: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """
+    Return the window that a query asks for, by ``period`` or by ``start`` and ``end``.
+
+    :raises BadRequestError: there is none, or one that the API does not accept.
+    """
     if "period" in query:
         found = re.fullmatch(r"([1-9]\d{0,4})([hd])", query["period"])
         if "start" in query or "end" in query or not found:

@@ -10,32 +10,23 @@ from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.sandbox.account import Account
 from airflow_provider_aimlbilling.sandbox.catalogue import list_models
 from airflow_provider_aimlbilling.sandbox.encoding import iso_time
-from airflow_provider_aimlbilling.sandbox.reports import (
+from airflow_provider_aimlbilling.sandbox.errors import (
     BadRequestError,
-    total_usd,
-    transactions,
-    usage,
-    usage_detail,
+    ForbiddenError,
+    NotFoundError,
+    UnauthorizedError,
 )
+from airflow_provider_aimlbilling.sandbox.reports import total_usd, transactions, usage, usage_detail
+from airflow_provider_aimlbilling.sandbox.request_log import logs
 
 _QUERY_PARAMETERS = {
     "/v2/billing/transactions": {"from", "to", "direction", "type", "limit", "cursor"},
     "/v2/usage": {"period", "start", "end", "key_prefix"},
     "/v2/usage/detail": {"period", "start", "end", "key_prefix", "group_by", "tz"},
+    "/v2/logs": {"period", "start", "end", "key_prefix", "model", "status", "limit", "offset"},
 }
-_ALLOWED_FOR_MANAGEMENT_KEY = {"/v1/key", "/v2/usage", "/v2/usage/detail"}
-
-
-class UnauthorizedError(Exception):
-    """The key is missing or wrong: 401."""
-
-
-class ForbiddenError(Exception):
-    """The key may not do this: 403."""
-
-
-class NotFoundError(Exception):
-    """The API has no such endpoint: 404."""
+_REPEATABLE = {"model", "status"}  # of /v2/logs
+_ALLOWED_FOR_MANAGEMENT_KEY = {"/v1/key", "/v2/usage", "/v2/usage/detail", "/v2/logs"}
 
 
 def respond(account: Account, path: str, query: Mapping[str, list[str]], key: str) -> Any:
@@ -50,22 +41,37 @@ def respond(account: Account, path: str, query: Mapping[str, list[str]], key: st
     :raises ForbiddenError: a key of this kind may not do this.
     :raises NotFoundError: the API has no such endpoint.
     :raises BadRequestError: the query is invalid.
+    :raises TooManyRequestsError: the request log was read too often.
     """
     if path == "/v1/models":  # needs no key
         return list_models(account.catalogue, query)
-    if path not in _ROUTES:
+    if path not in _ROUTES and path != "/v2/logs":
         raise NotFoundError
-    if key not in (account.key, account.management_key):
-        raise UnauthorizedError
-    is_management_key = key == account.management_key
-    if is_management_key and path not in _ALLOWED_FOR_MANAGEMENT_KEY:
-        raise ForbiddenError("Management keys cannot be used on this route.")
+    is_management_key = check_key(account, path, key)
     known = _QUERY_PARAMETERS.get(path, set())
-    if invalid := [name for name, values in query.items() if name not in known or len(values) != 1]:
+    once = {name for name, values in query.items() if len(values) == 1}
+    if invalid := [name for name in query if name not in known or name not in once | _REPEATABLE]:
         raise BadRequestError(f"{invalid[0]} is not accepted here.")
     if "key_prefix" in query and not is_management_key and query["key_prefix"][0] != account.key[:8]:
         raise ForbiddenError("A management key is required to report on another key.")
-    return _ROUTES[path](account, {name: values[0] for name, values in query.items()})
+    single = {name: values[0] for name, values in query.items()}
+    if path == "/v2/logs":
+        return logs(account, single, models=query.get("model", []), statuses=query.get("status", []))
+    return _ROUTES[path](account, single)
+
+
+def check_key(account: Account, path: str, key: str) -> bool:
+    """
+    Return whether a key is a management key.
+
+    :raises UnauthorizedError: the key is missing or wrong.
+    :raises ForbiddenError: a key of this kind may not use this endpoint.
+    """
+    if key not in (account.key, account.management_key):
+        raise UnauthorizedError
+    if key == account.management_key and path not in _ALLOWED_FOR_MANAGEMENT_KEY:
+        raise ForbiddenError("Management keys cannot be used on this route.")
+    return key == account.management_key
 
 
 def balance_v1(account: Account, _: Mapping[str, str]) -> dict[str, Any]:

@@ -90,15 +90,22 @@ class Sandbox:
         """
         self.account.top_up(Amount.parse(amount), at)
 
-    def spend(self, amount: object, model: str | None = None, at: datetime | None = None) -> None:
+    def spend(
+        self,
+        amount: object,
+        model: str | None = None,
+        at: datetime | None = None,
+        client_request_id: str | None = None,
+    ) -> None:
         """
-        Charge an amount, at most what is left.
+        Charge an amount, at most what is left. With a model, the request log shows a request that cost as much.
 
         :param amount: what is charged, as :meth:`Amount.parse` reads it.
-        :param model: the model that the ledger names.
-        :param at: when the ledger says that it happened; ``None`` for now.
+        :param model: the model that the ledger and the request log name.
+        :param at: when the ledger and the log say that it happened; ``None`` for now.
+        :param client_request_id: the ``X-Client-Request-Id`` that the request log shows.
         """
-        self.account.spend(Amount.parse(amount), model, at)
+        self.account.spend(Amount.parse(amount), model, at, client_request_id)
 
     def set_key_limit(self, amount: object, period: str = "month") -> None:
         """

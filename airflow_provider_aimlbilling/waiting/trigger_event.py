@@ -1,5 +1,5 @@
 """
-The events that a ``BalanceTrigger`` fires, and how a sensor reads them. Imports no Airflow.
+The events that triggers fire, and how the resumed tasks read them. Imports no Airflow.
 
 A worker may receive an event from another version of this package, or none at all. So an event counts as success only
 if it says so in the documented form.
@@ -55,19 +55,33 @@ def failed_event(error: AimlBillingError, verdict: Verdict | None = None) -> dic
     :param error: why.
     :param verdict: the last one, if there was one.
     """
+    return {**error_event(error), "verdict": verdict.to_dict() if verdict else None}
+
+
+def error_event(error: AimlBillingError) -> dict[str, Any]:
+    """
+    Return the event of a wait that ended with an error.
+
+    :param error: why.
+    """
     # All gates of a poll receive the same error object. Its traceback would keep each of them in memory.
     error.with_traceback(None)
-    return {
-        "status": "failed",
-        "error": type(error).__name__,
-        "message": str(error),
-        "verdict": verdict.to_dict() if verdict else None,
-    }
+    return {"status": "failed", "error": type(error).__name__, "message": str(error)}
 
 
 def unexpected_error_event(fault: Exception) -> dict[str, Any]:
-    """Return the event for an exception that is not ours: only its type, because its text may contain anything."""
-    return failed_event(AimlBillingError(f"Waiting for the balance failed unexpectedly with {type(fault).__name__}."))
+    """Return the event for an exception that is not ours."""
+    return failed_event(unexpected_error("the balance", fault))
+
+
+def unexpected_error(awaited: str, fault: Exception) -> AimlBillingError:
+    """
+    Return our error for an exception that is not ours: only its type, because its text may contain anything.
+
+    :param awaited: what the trigger waited for.
+    :param fault: the exception.
+    """
+    return AimlBillingError(f"Waiting for {awaited} failed unexpectedly with {type(fault).__name__}.")
 
 
 def is_stale(event: object, try_number: int | None) -> bool:
@@ -81,7 +95,7 @@ def is_stale(event: object, try_number: int | None) -> bool:
     """
     return (
         isinstance(event, dict)
-        and event.get("status") in ("cleared", "timeout", "failed")
+        and event.get("status") in ("cleared", "settled", "timeout", "failed")
         and event.get("try_number") != try_number
     )
 
@@ -101,6 +115,34 @@ def read_event(event: object) -> ClearedEvent | TimeoutEvent:
         return ClearedEvent(Balance.from_dict(event.get("balance")).to_dict())
     if status == "timeout" and isinstance(message, str):
         return TimeoutEvent(message)
+    raise reported_error(event, "sensor")
+
+
+def read_settled_event(event: object) -> str | None:
+    """
+    Read an event of a ``RunCostTrigger``.
+
+    :param event: what Airflow passed to the resumed task.
+    :returns: the fingerprint of the charges that have settled; ``None`` if they have not.
+    :raises AimlBillingError: as :func:`read_event`.
+    """
+    event = event if isinstance(event, dict) else {"status": event}
+    status, fingerprint = event.get("status"), event.get("fingerprint")
+    if status == "settled" and isinstance(fingerprint, str):
+        return fingerprint
+    if status == "timeout":
+        return None
+    raise reported_error(event, "operator")
+
+
+def reported_error(event: dict[str, Any], receiver: str) -> AimlBillingError:
+    """
+    Return the error that an event reports, or the error that it is not a known event.
+
+    :param event: what Airflow passed to the resumed task.
+    :param receiver: what the task is.
+    """
+    status, message = event.get("status"), event.get("message")
     kind = getattr(exceptions, str(event.get("error")), None)
     if (
         status == "failed"
@@ -108,8 +150,8 @@ def read_event(event: object) -> ClearedEvent | TimeoutEvent:
         and isinstance(kind, type)
         and issubclass(kind, AimlBillingError)
     ):
-        raise kind(message)
-    raise AimlBillingContractError(
-        f"The trigger sent an event that this sensor does not know (status {str(status)[:40]!r}). Install the same "
+        return kind(message)
+    return AimlBillingContractError(
+        f"The trigger sent an event that this {receiver} does not know (status {str(status)[:40]!r}). Install the same "
         "version of airflow-provider-aimlbilling on the workers and the triggerer, then clear this task."
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support import KEY
 
-from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
+from airflow_provider_aimlbilling.client import AimlBillingClient, Settings, request_log
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -22,6 +22,12 @@ def client(settings: Settings) -> Iterator[AimlBillingClient]:
     client = AimlBillingClient(settings, retries=0)
     yield client
     client.close()
+
+
+@pytest.fixture(autouse=True)
+def reread_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait before a part of the request log is read again."""
+    monkeypatch.setattr(request_log, "REREAD_PAUSES", (0.0,) * len(request_log.REREAD_PAUSES))
 
 
 @pytest.fixture

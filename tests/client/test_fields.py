@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from endpoints import logged_costs
 from fields import FIELDS, REQUIRED, use_of
 from support import KEY, ROOT
 
@@ -58,6 +59,7 @@ DECISIONS: dict[str, tuple[str, str, Callable[[AimlBillingClient], Any]]] = {
     "/v2/billing/transactions": ("v1", "", ledger),
     "/v1/key": ("v1", "", key_limit),
     "/v2/usage": ("v1", WINDOW, usage),
+    "/v2/logs": ("v1", WINDOW, lambda client: logged_costs(client, NOW - HOUR, NOW)),
 }
 
 
@@ -130,6 +132,7 @@ def harmless(endpoint: str, place: tuple[Any, ...]) -> bool:
         ("/v2/usage", ("models",)),  # an empty list
         ("/v2/billing/transactions", ("data",)),  # an empty list
         ("/v2/billing/detail", ("autotopup_settings", "is_enabled")),
+        ("/v2/logs", ("data", 0, "request_id")),
     }
     names = tuple(step for step in place if isinstance(step, str))
     return (endpoint, place) in valid or names[-1:] == ("model",)

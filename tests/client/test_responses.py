@@ -145,7 +145,7 @@ def invalid_bodies() -> list[Any]:
                     del holder[name]
                 elif (
                     (bad is None and name in ("limit", "next_cursor"))
-                    or (isinstance(bad, str) and isinstance(was, str) and name in ("model", "prefix"))
+                    or (isinstance(bad, str) and isinstance(was, str) and name in ("model", "prefix", "request_id"))
                     or (bad == [] and isinstance(was, list))
                     or (bad is True and isinstance(was, bool))
                 ):

@@ -26,7 +26,8 @@ NOW = datetime.now(timezone.utc)
 HOUR = timedelta(hours=1)
 V1, V2 = "/v1/billing/balance", "/v2/billing/detail"
 CATALOGUE = "/v1/models?id=sandbox/video&include=pricing"
-USAGE = f"/v2/usage/detail?start={NOW - HOUR:%Y-%m-%dT%H:%M:%SZ}&end={NOW:%Y-%m-%dT%H:%M:%SZ}&group_by=day,model"
+WINDOW = f"start={NOW - HOUR:%Y-%m-%dT%H:%M:%SZ}&end={NOW:%Y-%m-%dT%H:%M:%SZ}"
+USAGE = f"/v2/usage/detail?{WINDOW}&group_by=day,model"
 
 # Where the sandbox's answer comes from, and the client's call that reads it.
 CALLS: dict[str, tuple[str, Callable[[AimlBillingClient], Any]]] = {
@@ -34,6 +35,7 @@ CALLS: dict[str, tuple[str, Callable[[AimlBillingClient], Any]]] = {
     "top-up": (V2, lambda client: client.get_top_up()),
     "ledger": ("/v2/billing/transactions", lambda client: next(client.iter_transactions())),
     "usage": (USAGE, lambda client: client.get_usage(start=NOW - HOUR, end=NOW, group_by="day,model")),
+    "request log": (f"/v2/logs?{WINDOW}", lambda client: next(client.iter_requests(NOW - HOUR, NOW))),
     "key": ("/v1/key", lambda client: client.get_key_limit()),
     "prices": (CATALOGUE, lambda client: client.get_pricing("sandbox/video")),
     "an estimate": (

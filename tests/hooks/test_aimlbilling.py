@@ -258,3 +258,10 @@ def test_a_key_typed_into_a_wrong_field_is_not_echoed(monkeypatch: pytest.Monkey
     works, message = AimlBillingHook().test_connection()
     assert not works
     assert not [start for start in range(len(KEY) - 3) if KEY[start : start + 4] in message], message
+
+
+def test_the_hook_reads_the_request_log_of_its_connection(sandbox: Sandbox) -> None:
+    sandbox.spend("0.50 USD", "sandbox/chat", at=NOW - HOUR / 2, client_request_id="customer-42")
+    sandbox.spend("0.50 USD", "sandbox/chat", at=NOW - 2 * HOUR)
+    (row,) = AimlBillingHook().iter_requests(NOW - HOUR, NOW)
+    assert (row.client_request_id, row.cost and row.cost.credits) == ("customer-42", 1_000_000)

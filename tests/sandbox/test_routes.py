@@ -23,7 +23,7 @@ def test_responses_have_the_documented_shapes(sandbox: Sandbox, get: Get, path: 
     sandbox.set_auto_top_up("1 USD", "10 USD")
     limits = [None, "5 USD"] if path == "/v1/key" else [None]
     queries: list[dict[str, str]] = [{}]
-    if path.startswith("/v2/usage"):
+    if path.startswith(("/v2/usage", "/v2/logs")):
         queries = [{"period": "24h"}]
     if path == "/v2/usage/detail":
         queries += [
@@ -94,6 +94,12 @@ def test_a_cursor_must_come_back_unchanged(sandbox: Sandbox, get: Get) -> None:
         ("/v2/usage", {"start": "2026-01-01T00:00:00Z"}),
         ("/v2/usage", {"start": "2026-01-01T00:00:00Z", "end": "2026-06-01T00:00:00Z"}),
         ("/v2/usage", {"period": "24h", "group_by": "day"}),
+        ("/v2/logs", {}),
+        ("/v2/logs", {"start": "2026-01-01T00:00:00Z", "end": "2026-06-01T00:00:00Z"}),
+        ("/v2/logs", {"period": "24h", "limit": "101"}),
+        ("/v2/logs", {"period": "24h", "offset": "-1"}),
+        ("/v2/logs", {"period": "24h", "status": "succeeded,failed"}),
+        ("/v2/logs", {"period": "24h", "client_request_id": "x"}),
         ("/v2/usage/detail", {"period": "24h", "group_by": "hour"}),
         ("/v2/usage/detail", {"period": "24h", "group_by": "day", "tz": "utc"}),
         ("/v2/usage/detail", {"period": "24h", "group_by": "day", "tz": "+05:00"}),
