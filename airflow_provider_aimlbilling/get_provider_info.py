@@ -63,7 +63,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": modules("hooks.aimlbilling"),
-        "operators": modules("operators.balance", "operators.pricing", "operators.usage"),
+        "operators": modules("operators.balance", "operators.pricing", "operators.runway", "operators.usage"),
         "sensors": modules("sensors.balance"),
         "triggers": modules("triggers.balance", "triggers.balance_event"),
         "extra-links": [f"{package}.links.billing.BillingPageLink"],

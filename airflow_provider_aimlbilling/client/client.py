@@ -18,6 +18,7 @@ from airflow_provider_aimlbilling.client.json_fields import parse_object, requir
 from airflow_provider_aimlbilling.client.key_limit import read_key_limit
 from airflow_provider_aimlbilling.client.ledger import iter_ledger
 from airflow_provider_aimlbilling.client.retries import with_retries
+from airflow_provider_aimlbilling.client.runway import read_runway
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
 from airflow_provider_aimlbilling.exceptions import (
@@ -27,9 +28,10 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
-from airflow_provider_aimlbilling.money.amount import Number
+from airflow_provider_aimlbilling.money.amount import Amount, Number
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
 from airflow_provider_aimlbilling.money.pricing import Pricing
+from airflow_provider_aimlbilling.money.runway import Runway
 from airflow_provider_aimlbilling.money.usage import (
     DIRECTIONS,
     TRANSACTION_TYPES,
@@ -230,6 +232,19 @@ class AimlBillingClient(NotCopyable):
         # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
         windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
         return combine_usage([with_retries(lambda window=window: read(window), self.retries) for window in windows])  # type: ignore[misc]
+
+    def get_runway(self, *, tz: str = "UTC", earlier: tuple[datetime, Amount] | None = None) -> Runway:
+        """
+        Estimate how long the balance lasts, from the key's spending on each of the last 28 complete days.
+
+        :param tz: IANA name of the time zone that days are in.
+        :param earlier: when an earlier balance was read, and what it was: what left the account since then, top-ups
+            considered, and is not this key's spending is added to the rates. This takes two more requests.
+        :raises AimlBillingRunwayError: under a week of history, nothing spent, or an earlier balance of just now.
+        :raises ValueError: the time zone is unknown, or a time has none.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`. Out of credits is a balance of 0.
+        """
+        return read_runway(self, tz, earlier)
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
         """
