@@ -92,7 +92,7 @@ class Runway:
             f"to {cautious.usd_text} a day over three days in a row, and {mean.usd_text} on average, in "
             f"{self.history_days} days"
         )
-        return f"{line}. Auto top-up: {self.auto_debit_status or 'unknown'}."
+        return f"{line}. Auto top-up: {(self.auto_debit_status or 'unknown')[:40]}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain JSON dictionary. Days are decimal text; amounts are in credits and USD."""
