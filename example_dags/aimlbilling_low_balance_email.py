@@ -3,8 +3,7 @@
 
 An asset watcher polls the balance once a minute and starts this DAG once for each of three levels that the balance
 falls below, and once when it has recovered. The e-mail says what was crossed, what is left, for how many days it lasts,
-and what waiting gates will do. Needs Airflow 3 and a connection `aimlbilling_smtp` to a mail server, whose extra has
-`from_email`.
+and what waiting gates will do. Needs Airflow 3 and a connection `aimlbilling_smtp` to a mail server.
 
 **What to expect:** nothing while the balance stays between two levels. When it falls below 50, 20 or 5 USD, one run
 starts, and `tell` sends one e-mail; a fall through several levels at once is one e-mail that names them all. When the
@@ -24,7 +23,7 @@ from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from airflow_provider_aimlbilling.triggers.balance_event import BalanceEventTrigger
 
-RECIPIENT = "on-call@example.com"
+SENDER, RECIPIENT = "airflow@example.com", "on-call@example.com"
 
 levels = BalanceEventTrigger(["50 USD", "20 USD", "5 USD"], hysteresis="1 USD")
 crossed = Asset("aimlbilling_levels_email", watchers=[AssetWatcher(name="levels", trigger=levels)])
@@ -57,6 +56,7 @@ with DAG(
         lines += [NEXT_STEP[payload["crossing"]] for payload in payloads[-1:]]
         SmtpNotifier(
             smtp_conn_id="aimlbilling_smtp",
+            from_email=SENDER,
             to=RECIPIENT,
             subject=f"AI/ML API account: {lines[0]}",
             html_content="".join(f"<p>{escape(line)}</p>" for line in lines),

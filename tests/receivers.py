@@ -65,7 +65,7 @@ def smtp() -> Iterator[tuple[str, list[EmailMessage]]]:
         daemon_threads = True
 
     server = Server(("127.0.0.1", 0), Session)
-    extra = {"disable_tls": True, "disable_ssl": True, "from_email": "airflow@example.com", "timeout": 5}
+    extra = {"disable_tls": True, "disable_ssl": True, "timeout": 5}
     fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": server.server_address[1], "extra": extra}
     with _served(server):
         yield json.dumps(fields), messages

@@ -209,7 +209,7 @@ def tell_of(name: str, sandbox: Sandbox, *balances: str) -> str:
     sandbox.set_balance(balances[0])
     events = watchers.run_for(sandbox, BalanceEventTrigger(**arguments | {"poke_interval": 0.1}), *balances)
     received = [SimpleNamespace(extra={"payload": event}) for event in events]
-    return str(example["dag"].get_task("tell").python_callable({example["crossed"]: received}))
+    return str(example["dag"].get_task("tell").python_callable({"levels": received}))
 
 
 @needs_watchers
