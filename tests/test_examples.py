@@ -190,10 +190,10 @@ def test_resume_after_top_up(example: Any, sandbox: Sandbox) -> None:
 needs_watchers = pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow has no asset watchers before 3")
 BELOW = [
     "Balance fell below 20.00 USD (and 50.00 USD): 12.00 USD left.",
-    "12.00 USD last ",
+    "12.00 USD lasts ",
     "open by themselves after a",
 ]
-ABOVE = ["Balance recovered to 50.00 USD (and 20.00 USD): 60.00 USD left.", "60.00 USD last ", "at their next poll."]
+ABOVE = ["Balance recovered to 50.00 USD (and 20.00 USD): 60.00 USD left.", "60.00 USD lasts ", "at their next poll."]
 
 
 def spend_for_days(sandbox: Sandbox, days: int) -> None:
@@ -276,7 +276,7 @@ def test_a_manual_run_of_an_alert_sends_the_estimate(
         run = example(f"aimlbilling_low_balance_{name}")
     assert run.state("tell") == "success"
     assert len(messages) == 1
-    assert run.xcom("tell").startswith("82.00 USD last 41.0 to 41.0 days")
+    assert run.xcom("tell").startswith("82.00 USD lasts 41.0 to 41.0 days")
 
 
 @needs_watchers

@@ -88,7 +88,7 @@ class Runway:
         cautious, mean = _rounded_up(self.cautious), _rounded_up(self.mean)
         whose = "of the key" if self.others is None else "of the whole account"
         line = (
-            f"{self.balance.usd_text} last {self.shortest_days} to {self.longest_days} days: spending {whose} was up "
+            f"{self.balance.usd_text} lasts {self.shortest_days} to {self.longest_days} days: spending {whose} was up "
             f"to {cautious.usd_text} a day over three days in a row, and {mean.usd_text} on average, in "
             f"{self.history_days} days"
         )

@@ -47,7 +47,7 @@ def test_the_range_the_rates_and_the_threshold_are_pushed(run_dag: Any, history:
     assert (runway["shortest_days"], runway["longest_days"], runway["history_days"]) == ("3.0", "6.4", 8)
     assert (runway["cautious_per_day_usd"], runway["mean_per_day_usd"]) == ("4.00", "1.875")
     assert (runway["spending_of"], runway["auto_debit_status"]) == ("key", "disabled")
-    assert "12.00 USD last 3.0 to 6.4 days" in run.log
+    assert "12.00 USD lasts 3.0 to 6.4 days" in run.log
     assert KEY not in run.log + json.dumps(runway)
 
 
