@@ -128,8 +128,8 @@ def test_the_result_is_plain_json_in_both_units() -> None:
         "auto_debit_status": "disabled",
         "read_at": "2026-11-26T09:00:00+00:00",
         "summary": (
-            "5.00 USD lasts 5.0 to 5.7 days: spending of the key was up to 1.00 USD a day over three days in a row, and "
-            "0.8750005 USD on average, in 8 days. Auto top-up: disabled."
+            "5.00 USD lasts 5.0 to 5.7 days: spending of the key was up to 1.00 USD a day over three days in a row, "
+            "and 0.8750005 USD on average, in 8 days. Auto top-up: disabled."
         ),
     }
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()

@@ -118,9 +118,9 @@ def test_airflow_tells_triggers_apart_by_their_arguments() -> None:
     assert one == hashed(2_000_000, hysteresis="0 USD", poke_interval=60)
     others = [
         *({"threshold": "2 USD"}, {"crossing": "above"}, {"hysteresis": 1}, {"aimlbilling_conn_id": "another"}),
-        {"poke_interval": 61},
+        *({"poke_interval": 61}, {"crossing": "both"}, {"threshold": ["1 USD", "2 USD"]}),
     ]
-    assert len({one, *(hashed(**{"threshold": "1 USD"} | other) for other in others)}) == 6
+    assert len({one, *(hashed(**{"threshold": "1 USD"} | other) for other in others)}) == 8
 
 
 def test_each_fall_fires_one_event(sandbox: Sandbox) -> None:
