@@ -8,6 +8,7 @@ Errors of this provider, named for what you can do about them.
     ├── AimlBillingThresholdError        the threshold in the DAG is invalid       -> fix the DAG
     │   └── AimlBillingBudgetError       the budget in the DAG is invalid          -> fix the DAG
     ├── AimlBillingPricingError          the job cannot be priced                  -> fix the DAG, or set a threshold
+    ├── AimlBillingRunwayError           how long the money lasts is unknown       -> wait, or set a threshold
     ├── AimlBillingAuthError             the API refused the key                   -> replace the key
     │   └── AimlBillingKeyDisabledError  the key is disabled                       -> enable it, or use another one
     ├── AimlBillingContractError         the answer is not what the API documents  -> update, or switch v1/v2
@@ -50,6 +51,10 @@ class AimlBillingBudgetError(AimlBillingThresholdError):
 
 class AimlBillingPricingError(AimlBillingError, ValueError):
     """The job has no exact price: a variable price, an unknown model, unit or variant. The message lists known ones."""
+
+
+class AimlBillingRunwayError(AimlBillingError, ValueError):
+    """How long the money lasts is unknown: under a week of history, nothing spent, or an impossible number of days."""
 
 
 class AimlBillingAuthError(AimlBillingError):

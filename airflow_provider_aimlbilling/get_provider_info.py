@@ -64,7 +64,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": modules("hooks.aimlbilling"),
         "operators": modules(
-            *("operators.balance", "operators.pricing", "operators.usage"),
+            *("operators.balance", "operators.pricing", "operators.runway", "operators.usage"),
             *("operators.run_cost", "operators.cost_report"),
         ),
         "sensors": modules("sensors.balance"),

@@ -17,6 +17,7 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingPricingError,
+    AimlBillingRunwayError,
     AimlBillingThresholdError,
     AimlBillingTopUpStuckError,
     AimlBillingUnavailable,
@@ -39,6 +40,7 @@ _PERMANENT_ERRORS = (
     AimlBillingConnectionError,
     AimlBillingContractError,
     AimlBillingPricingError,
+    AimlBillingRunwayError,
     AimlBillingThresholdError,
     AimlBillingTopUpStuckError,
 )

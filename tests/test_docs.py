@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,15 @@ NEEDS = {
 OPTIONAL = ("openai", "httpx", "aiohttp", "airflow.providers.http")
 
 
+def spend_for_days(sandbox: Sandbox) -> None:
+    """Record a history of spending that leaves the balance as it is."""
+    held = sandbox.balance
+    sandbox.top_up("2 USD")
+    for ago in range(1, 12):
+        sandbox.spend("0.10 USD", "a", at=datetime.now(timezone.utc) - timedelta(days=ago))
+    sandbox.set_balance(held)
+
+
 @snippets("python")
 def test_python_snippets_run(
     run_dag: Any, sandbox: Sandbox, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
@@ -124,6 +134,8 @@ def test_python_snippets_run(
     for module in OPTIONAL:
         if re.search(rf"^ *(import|from) {module}\b", text, re.MULTILINE):
             pytest.importorskip(module)
+    if "unway" in text:
+        spend_for_days(sandbox)
     if "with DAG(" in text:
         text = text.replace(SETTLE, "settle_seconds=1")
         run = run_dag.source(f"snippet_{abs(hash(text))}", text)
@@ -248,6 +260,15 @@ def test_the_table_of_overspending_is_what_the_simulation_finds() -> None:
     for slots in (2, 3):
         assert most[f"a guard in each job, pool of {slots}"] <= simulation.MONEY + slots - 1
     assert max(most.values()) == simulation.JOBS
+
+
+@pytest.mark.pure
+def test_the_table_of_runways_is_what_the_simulation_finds() -> None:
+    import runway_simulation
+
+    assert runway_simulation.table() in (ROOT / "docs" / "guides" / "how-long-the-money-lasts.md").read_text()
+    found = {way: percent for way, (percent, _) in runway_simulation.found().items()}
+    assert max(found, key=lambda way: found[way]).endswith("in a row of the last 28"), "that of the operator"
 
 
 @pytest.mark.pure

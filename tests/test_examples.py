@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import runpy
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import receivers
+import watchers
 from clock import Clock
 from support import AIRFLOW, ROOT, Run
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.triggers.balance_event import BalanceEventTrigger
+from airflow_provider_aimlbilling.waiting import watcher_state
 
 EXAMPLES = ROOT / "example_dags"
 POKE_INTERVAL = "poke_interval=10,"
@@ -20,8 +26,11 @@ POKE_INTERVAL = "poke_interval=10,"
 
 @pytest.fixture
 def example(run_dag: Any) -> Callable[..., Run]:
-    def run(name: str, *, poll_quickly: bool = False, **arguments: Any) -> Run:
+    def run(name: str, *, poll_quickly: bool = False, retry_quickly: bool = False, **arguments: Any) -> Run:
         source = (EXAMPLES / f"{name}.py").read_text()
+        if retry_quickly:
+            assert "timedelta(minutes=1)" in source
+            source = source.replace("timedelta(minutes=1)", "timedelta(0)")
         if poll_quickly:
             assert POKE_INTERVAL in source
             source = source.replace(POKE_INTERVAL, "poke_interval=1,")
@@ -211,6 +220,110 @@ def test_resume_after_top_up(example: Any, sandbox: Sandbox) -> None:
     run = example("aimlbilling_resume_after_top_up")
     assert run.state("resume") == "success"
     assert spending_variable() == "allowed"
+
+
+needs_watchers = pytest.mark.skipif(AIRFLOW.startswith("2."), reason="Airflow has no asset watchers before 3")
+BELOW = [
+    "Balance fell below 20.00 USD (and 50.00 USD): 12.00 USD left.",
+    "12.00 USD lasts ",
+    "open by themselves after a",
+]
+ABOVE = ["Balance recovered to 50.00 USD (and 20.00 USD): 60.00 USD left.", "60.00 USD lasts ", "at their next poll."]
+
+
+def spend_for_days(sandbox: Sandbox, days: int) -> None:
+    """Spend 2 USD on each of the last days."""
+    for ago in range(1, days + 1):
+        sandbox.spend("2 USD", "a", at=datetime.now(timezone.utc) - timedelta(days=ago))
+
+
+def tell_of(name: str, sandbox: Sandbox, *balances: str) -> str:
+    """Run the example's watcher while the account has these balances, and its task with the events that it fired."""
+    example = runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    _, arguments = example["levels"].serialize()
+    sandbox.set_balance(balances[0])
+    events = watchers.run_for(sandbox, BalanceEventTrigger(**arguments | {"poke_interval": 0.1}), *balances)
+    received = [SimpleNamespace(extra={"payload": event}) for event in events]
+    return str(example["dag"].get_task("tell").python_callable({"levels": received}))
+
+
+@needs_watchers
+@pytest.mark.parametrize(("balances", "expected"), [(("60 USD", "12 USD"), BELOW), (("12 USD", "60 USD"), ABOVE)])
+def test_low_balance_slack(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, balances: tuple[str, ...], expected: list[str]
+) -> None:
+    pytest.importorskip("airflow.providers.slack")
+    monkeypatch.setattr(watcher_state, "SETTLE_TIME", 0.1)
+    sandbox.set_balance("100 USD")
+    spend_for_days(sandbox, 9)
+    with receivers.slack() as (connection, messages):
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_SLACK", connection)
+        tell_of("aimlbilling_low_balance_slack", sandbox, *balances)
+    (message,) = messages
+    assert all(part in message["text"] for part in expected), message
+    assert ("https://aimlapi.com/app/billing" in message["text"]) is (expected is BELOW)
+
+
+@needs_watchers
+@pytest.mark.parametrize(("balances", "expected"), [(("60 USD", "12 USD"), BELOW), (("12 USD", "60 USD"), ABOVE)])
+def test_low_balance_email(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, balances: tuple[str, ...], expected: list[str]
+) -> None:
+    monkeypatch.setattr(watcher_state, "SETTLE_TIME", 0.1)
+    sandbox.set_balance("100 USD")
+    spend_for_days(sandbox, 9)
+    with receivers.smtp() as (connection, messages):
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_SMTP", connection)
+        tell_of("aimlbilling_low_balance_email", sandbox, *balances)
+    (message,) = messages
+    assert message["Subject"] == f"AI/ML API account: {expected[0]}"
+    assert (message["To"], message["From"]) == ("on-call@example.com", "airflow@example.com")
+    body = message.get_body(("html",))
+    assert body is not None
+    assert all(part in body.get_content() for part in expected), body.get_content()
+
+
+@needs_watchers
+@pytest.mark.parametrize("days", [0, 3])
+def test_an_alert_without_an_estimate_says_why(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, days: int) -> None:
+    """The level must be reported all the same."""
+    monkeypatch.setattr(watcher_state, "SETTLE_TIME", 0.1)
+    sandbox.set_balance("100 USD")
+    spend_for_days(sandbox, days)
+    with receivers.smtp() as (connection, messages):
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_SMTP", connection)
+        text = tell_of("aimlbilling_low_balance_email", sandbox, "60 USD", "12 USD")
+    assert len(messages) == 1
+    assert text.startswith(BELOW[0])
+    assert ("No estimate: " in text, "7 complete days are needed" in text) == (True, days == 3)
+
+
+@needs_watchers
+@pytest.mark.parametrize("name", ["slack", "email"])
+def test_a_manual_run_of_an_alert_sends_the_estimate(
+    example: Any, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, name: str
+) -> None:
+    pytest.importorskip("airflow.providers.slack" if name == "slack" else "airflow.providers.smtp")
+    sandbox.set_balance("100 USD")
+    spend_for_days(sandbox, 9)
+    with (receivers.slack if name == "slack" else receivers.smtp)() as (connection, messages):
+        monkeypatch.setenv(f"AIRFLOW_CONN_AIMLBILLING_{'SLACK' if name == 'slack' else 'SMTP'}", connection)
+        run = example(f"aimlbilling_low_balance_{name}")
+    assert run.state("tell") == "success"
+    assert len(messages) == 1
+    assert run.xcom("tell").startswith("82.00 USD lasts 41.0 to 41.0 days")
+
+
+@needs_watchers
+def test_an_alert_that_slack_refuses_is_retried(
+    example: Any, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    pytest.importorskip("airflow.providers.slack")
+    with receivers.slack(status=404) as (connection, messages):
+        monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_SLACK", connection)
+        run = example("aimlbilling_low_balance_slack", retry_quickly=True)
+    assert run.state("tell") == "failed"
+    assert len(messages) == 4
 
 
 def spending_variable() -> str:

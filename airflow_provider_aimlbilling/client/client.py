@@ -19,6 +19,7 @@ from airflow_provider_aimlbilling.client.key_limit import read_key_limit
 from airflow_provider_aimlbilling.client.ledger import iter_ledger
 from airflow_provider_aimlbilling.client.request_log import RequestLog
 from airflow_provider_aimlbilling.client.retries import with_retries
+from airflow_provider_aimlbilling.client.runway import read_runway
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.client.spending import read_budget_use
 from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
@@ -29,11 +30,12 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingUnavailable,
     InsufficientBalanceError,
 )
-from airflow_provider_aimlbilling.money.amount import Number
+from airflow_provider_aimlbilling.money.amount import Amount, Number
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
 from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.money.pricing import Pricing
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
+from airflow_provider_aimlbilling.money.runway import Runway
 from airflow_provider_aimlbilling.money.usage import (
     DIRECTIONS,
     TRANSACTION_TYPES,
@@ -258,6 +260,19 @@ class AimlBillingClient(NotCopyable):
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.
         """
         return self._log.iter_rows(start, end, self.retries, key_prefix)
+
+    def get_runway(self, *, tz: str = "UTC", earlier: tuple[datetime, Amount] | None = None) -> Runway:
+        """
+        Estimate how long the balance lasts, from the key's spending on each of the last 28 complete days.
+
+        :param tz: IANA name of the time zone that days are in.
+        :param earlier: when an earlier balance was read, and what it was: what left the account since then, top-ups
+            considered, and is not this key's spending is added to the rates. This takes two more requests.
+        :raises AimlBillingRunwayError: under a week of history, nothing spent, or an earlier balance of just now.
+        :raises ValueError: the time zone is unknown, or a time has none.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`. Out of credits is a balance of 0.
+        """
+        return read_runway(self, tz, earlier)
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
         """

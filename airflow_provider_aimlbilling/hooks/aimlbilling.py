@@ -24,10 +24,12 @@ from airflow_provider_aimlbilling.metrics import count_decision, gauge_balance
 if TYPE_CHECKING:
     import requests
 
+    from airflow_provider_aimlbilling.money.amount import Amount
     from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
     from airflow_provider_aimlbilling.money.gate import Gate, Verdict
     from airflow_provider_aimlbilling.money.pricing import Pricing
     from airflow_provider_aimlbilling.money.request_log import LoggedRequest
+    from airflow_provider_aimlbilling.money.runway import Runway
     from airflow_provider_aimlbilling.money.usage import Transaction, Usage
 
 
@@ -263,6 +265,18 @@ class AimlBillingHook(BaseHook):
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.
         """
         return self.client.iter_requests(start, end, key_prefix=key_prefix)
+
+    def get_runway(self, *, tz: str = "UTC", earlier: tuple[datetime, Amount] | None = None) -> Runway:
+        """
+        Estimate how long the balance lasts: see :meth:`AimlBillingClient.get_runway`.
+
+        :param tz: IANA name of the time zone that days are in.
+        :param earlier: when an earlier balance was read, and what it was, to include what other keys spend.
+        :raises AimlBillingRunwayError: there is too little history, or nothing was spent.
+        :raises ValueError: the time zone is unknown, or a time has none.
+        :raises AimlBillingError: or another subclass, as in :meth:`get_balance`. Out of credits is a balance of 0.
+        """
+        return self.client.get_runway(tz=tz, earlier=earlier)
 
     def get_pricing(self, model: str, *, model_type: str | None = None) -> Pricing:
         """

@@ -16,6 +16,8 @@ from airflow_provider_aimlbilling.money.amount import EXACT, Amount, in_both_uni
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
 
+CROSSINGS = ("below", "above", "both")
+
 
 @dataclass(frozen=True)
 class Crossing:
@@ -94,32 +96,40 @@ def parse_crossings(direction: str, thresholds: object, hysteresis: object) -> t
     """
     Create the rules from the arguments in a DAG file, the one that is crossed last first.
 
-    :param direction: ``"below"`` or ``"above"``.
+    :param direction: ``"below"``, ``"above"`` or ``"both"``, which makes rules for the falls: a recovery is what arms
+        one of these again.
     :param thresholds: as :meth:`Crossing.parse` reads it, or a list of several.
     :param hysteresis: as :meth:`Crossing.parse` reads it; the same for all.
     :raises AimlBillingThresholdError: as in :meth:`Crossing.parse`; the list is empty, or has an amount twice.
-    :raises ValueError: as in :meth:`Crossing.parse`.
+    :raises ValueError: the direction is unknown.
     """
+    if direction not in CROSSINGS:
+        raise ValueError(f"crossing is 'below', 'above' or 'both', not {direction!r}.")
     levels = thresholds if isinstance(thresholds, list | tuple) else [thresholds]
-    rules = [Crossing.parse(direction, level, hysteresis) for level in levels]
+    rules = [Crossing.parse("above" if direction == "above" else "below", level, hysteresis) for level in levels]
     if not rules or len({rule.threshold for rule in rules}) < len(rules):
         raise AimlBillingThresholdError("The list of thresholds is empty, or has the same amount twice.")
     return tuple(sorted(rules, key=lambda rule: rule.threshold, reverse=direction == "above"))
 
 
-def crossing_event(crossed: Sequence[Crossing], reading: Balance | InsufficientBalanceError) -> dict[str, Any]:
+def crossing_event(
+    crossed: Sequence[Crossing], reading: Balance | InsufficientBalanceError, direction: str
+) -> dict[str, Any]:
     """
     Return the event for one reading as a plain JSON dictionary.
 
     :param crossed: the rules that the reading crosses, in the order of :func:`parse_crossings`.
     :param reading: what a poll returned.
+    :param direction: in which direction: ``"below"``, or ``"above"`` for a recovery.
     """
+    if direction != crossed[0].direction:  # a recovery passes the levels in the other order
+        crossed = crossed[::-1]
     last = crossed[0]
-    verb = "fell below" if last.direction == "below" else "recovered to"
+    verb = "fell below" if direction == "below" else "recovered to"
     others = f" (and {', '.join(rule.threshold.usd_text for rule in crossed[1:])})" if crossed[1:] else ""
     now = f"{reading.amount.usd_text} left" if isinstance(reading, Balance) else str(reading).removesuffix(".")
     return {
-        "crossing": last.direction,
+        "crossing": direction,
         **in_both_units("threshold", last.threshold),
         **in_both_units("hysteresis", last.hysteresis),
         "passed": [in_both_units("threshold", rule.threshold) for rule in crossed],

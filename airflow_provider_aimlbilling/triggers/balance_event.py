@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_aimlbilling.compat import BaseEventTrigger, TriggerEvent
+from airflow_provider_aimlbilling.compat import NOTSET, BaseEventTrigger, TriggerEvent
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.money.crossing import Crossing, crossing_event, parse_crossings
@@ -30,11 +30,13 @@ class BalanceEventTrigger(BaseEventTrigger):
     The very first reading only shows where the balance is, unless ``fire_at_start`` is set. After that, ``"below"``
     fires when the balance falls below the threshold, and again only after it has been at ``threshold + hysteresis`` or
     more; ``"above"`` fires when it reaches the threshold, and again only after it has been below ``threshold -
+    hysteresis``. ``"both"`` fires like ``"below"``, and once more when the balance has recovered to ``threshold +
     hysteresis``. With several thresholds, each of them does so, but one reading fires one event.
 
-    The event is a dictionary with ``crossing``, the threshold (``threshold_credits``, ``threshold_usd``), the
-    hysteresis (``hysteresis_credits``, ``hysteresis_usd``), ``passed`` (a list of all thresholds that this reading
-    crossed; ``threshold_…`` is the one crossed last), ``balance`` (as :meth:`Balance.to_dict` returns it; ``None`` if
+    The event is a dictionary with ``crossing`` (``"below"``, or ``"above"`` for a recovery), the threshold
+    (``threshold_credits``, ``threshold_usd``), the hysteresis (``hysteresis_credits``, ``hysteresis_usd``), ``passed``
+    (a list of all thresholds that this reading crossed; ``threshold_…`` is the one crossed last: the lowest of a fall,
+    the highest of a recovery), ``balance`` (as :meth:`Balance.to_dict` returns it; ``None`` if
     the API only said that the account is out of credits), ``aimlbilling_conn_id`` and ``reason``.
 
     On Airflow 3.3 and later the watcher keeps its state across restarts, in the asset state store. It shares its poll
@@ -42,12 +44,14 @@ class BalanceEventTrigger(BaseEventTrigger):
 
     :param threshold: as :meth:`Amount.parse` reads it, above 0, or a list of several. Not a template, because watchers
         do not render any.
-    :param crossing: ``"below"`` or ``"above"``.
+    :param crossing: ``"below"``, ``"above"`` or ``"both"``. Default: ``"below"`` for one threshold, ``"both"`` for a
+        list.
     :param hysteresis: an amount, as :meth:`Amount.parse` reads it.
     :param aimlbilling_conn_id: id of the Airflow connection. The key itself is never part of a trigger.
     :param poke_interval: seconds between two polls.
-    :param fire_at_start: also fire if the balance is already past a threshold at the very first reading. Before Airflow
-        3.3 no state is kept, so that every start of the triggerer counts as the first.
+    :param fire_at_start: also fire if the balance is already past a threshold at the very first reading (with
+        ``"both"``, below it). Before Airflow 3.3 no state is kept, so that every start of the triggerer counts as the
+        first.
     :raises AimlBillingThresholdError: the threshold or hysteresis is not an amount, or they do not fit together.
     :raises ValueError: the crossing, the connection id or the interval is invalid.
     """
@@ -55,7 +59,7 @@ class BalanceEventTrigger(BaseEventTrigger):
     def __init__(
         self,
         threshold: object,
-        crossing: str = "below",
+        crossing: Any = NOTSET,
         hysteresis: object = 0,
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         poke_interval: float = 60.0,
@@ -64,7 +68,10 @@ class BalanceEventTrigger(BaseEventTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         # These errors must appear when the DAG is parsed, never in the triggerer: there any error other than TypeError
         # ends the whole triggerer. So what serialize() returns must stay readable in later versions.
+        if crossing is NOTSET:
+            crossing = "both" if isinstance(threshold, list | tuple) else "below"
         self.rules = parse_crossings(crossing, threshold, hysteresis)
+        self.crossing: str = crossing
         if not isinstance(aimlbilling_conn_id, str) or not aimlbilling_conn_id or "{" in aimlbilling_conn_id:
             raise ValueError(
                 f"aimlbilling_conn_id is the id of a connection, not a template, and not {aimlbilling_conn_id!r}."
@@ -86,7 +93,7 @@ class BalanceEventTrigger(BaseEventTrigger):
             "airflow_provider_aimlbilling.triggers.balance_event.BalanceEventTrigger",
             {
                 "threshold": thresholds if len(thresholds) > 1 else thresholds[0],
-                "crossing": self.rules[0].direction,
+                "crossing": self.crossing,
                 "hysteresis": self.rules[0].hysteresis.text,
                 "aimlbilling_conn_id": self.aimlbilling_conn_id,
                 "poke_interval": self.poke_interval,
@@ -114,11 +121,13 @@ class BalanceEventTrigger(BaseEventTrigger):
                 levels = [self._level(rule) for rule in self.rules]
                 while (reading := await readings.get()) is not POLL_CLOSED:
                     self._log_error_change(reading)
-                    if crossed := [level.rule for level in levels if await level.update(reading)]:
-                        event = crossing_event(crossed, reading)
-                        self.log.info("Watcher fired: %s", event["reason"])
-                        yield TriggerEvent(event | {"aimlbilling_conn_id": self.aimlbilling_conn_id})  # type: ignore[no-untyped-call]
-                        await levels[0].state.settle()
+                    moves = [(level.rule, await level.update(reading)) for level in levels]
+                    for direction in ("below", "above"):
+                        if crossed := [rule for rule, move in moves if move == direction]:
+                            event = crossing_event(crossed, reading, direction)
+                            self.log.info("Watcher fired: %s", event["reason"])
+                            yield TriggerEvent(event | {"aimlbilling_conn_id": self.aimlbilling_conn_id})  # type: ignore[no-untyped-call]
+                            await levels[0].state.settle()
                     for level in levels:
                         await level.state.save(level.armed)
             problem = "has ended"
@@ -131,12 +140,17 @@ class BalanceEventTrigger(BaseEventTrigger):
     def _level(self, rule: Crossing) -> WatcherLevel:
         # All that makes two crossings of one asset differ; not the interval.
         amounts = f"{rule.threshold.text}, hysteresis {rule.hysteresis.text}"
-        key = f"{self.aimlbilling_conn_id}: {rule.direction} {amounts}"
+        key = f"{self.aimlbilling_conn_id}: {self.crossing} {amounts}"
         state = WatcherState(getattr(self, "asset_state_store", None), key, self.log)
-        return WatcherLevel(rule, state, self.log, self.aimlbilling_conn_id, fire_at_start=self.fire_at_start)
+        return WatcherLevel(
+            *(rule, state, self.log, self.aimlbilling_conn_id),
+            fire_at_start=self.fire_at_start,
+            both_ways=self.crossing == "both",
+        )
 
     def _description(self) -> str:
-        return f"{self.rules[0].direction} {', '.join(rule.threshold.usd_text for rule in self.rules)}"
+        direction = "across" if self.crossing == "both" else self.crossing
+        return f"{direction} {', '.join(rule.threshold.usd_text for rule in self.rules)}"
 
     def _log_error_change(self, reading: Reading) -> None:
         """Log when the balance becomes unreadable, and when it is readable again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingError
+from airflow_provider_aimlbilling.exceptions import AimlBillingError, InsufficientBalanceError
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.crossing import Crossing
 
@@ -95,35 +95,45 @@ class WatcherLevel:
     :param log: a logger of any kind.
     :param conn_id: id of the connection, for the log.
     :param fire_at_start: whether a very first reading past the threshold counts as a crossing.
+    :param both_ways: whether a reading that arms the level again is a crossing as well.
     """
 
-    def __init__(self, rule: Crossing, state: WatcherState, log: Any, conn_id: str, *, fire_at_start: bool) -> None:
+    def __init__(
+        self, rule: Crossing, state: WatcherState, log: Any, conn_id: str, *, fire_at_start: bool, both_ways: bool
+    ) -> None:
         self.rule = rule
         self.state = state
         self.armed: bool | None = None
         self._log = log
         self._conn_id = conn_id
         self._fire_at_start = fire_at_start
+        self._both_ways = both_ways
         self._rearmed = False  # whether this run's readings would have armed a disarmed level
         self._has_fired = False
 
-    async def update(self, reading: Balance | AimlBillingError | None) -> bool:
+    async def update(self, reading: Balance | AimlBillingError | None) -> str | None:
         """
-        Take one reading. Return whether it crosses the threshold.
+        Take one reading. Return the direction in which it crosses the threshold, ``None`` if it does not.
 
         :param reading: what a poll returned.
         """
+        if not isinstance(reading, Balance | InsufficientBalanceError):
+            return None
         saved = await self.state.load()
-        before = self.armed if saved is None or self._has_fired else saved or self._rearmed
+        if self._has_fired:
+            saved = None
+        known = self.armed if saved is None else saved
+        before = known if saved is None else saved or self._rearmed
         if before is None and self._fire_at_start:
             before = True
         self.armed, crossed = self.rule.evaluate(before, reading)
         self._rearmed = bool(self.rule.evaluate(self._rearmed, reading)[0])
-        if crossed:
+        recovered = self._both_ways and known is False and self.armed is True
+        if crossed or recovered:
             self._has_fired = True
         elif self.armed is not before:
             self._log_change()
-        return crossed
+        return "above" if recovered else self.rule.direction if crossed else None
 
     def _log_change(self) -> None:
         rule = self.rule

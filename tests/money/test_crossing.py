@@ -16,7 +16,7 @@ from airflow_provider_aimlbilling.exceptions import (
     InsufficientBalanceError,
 )
 from airflow_provider_aimlbilling.money.balance import Balance
-from airflow_provider_aimlbilling.money.crossing import Crossing, crossing_event
+from airflow_provider_aimlbilling.money.crossing import Crossing, crossing_event, parse_crossings
 
 LOW, BETWEEN, HIGH = Balance(1_999_999), Balance(2_000_000), Balance(3_000_000)
 UNKNOWN = AimlBillingUnavailable("No answer.")
@@ -100,7 +100,7 @@ def test_a_reading_without_a_balance_changes_nothing(reading: Any, armed: Any, d
 
 
 def test_an_event_describes_the_crossing() -> None:
-    fell = crossing_event([rule("below")], Balance(500_000))
+    fell = crossing_event([rule("below")], Balance(500_000), "below")
     assert fell == {
         "crossing": "below",
         "threshold_credits": 2_000_000,
@@ -111,11 +111,27 @@ def test_an_event_describes_the_crossing() -> None:
         "balance": Balance(500_000).to_dict(),
         "reason": "Balance fell below 1.00 USD: 0.25 USD left.",
     }
-    recovered = crossing_event([rule("above", Decimal("0.5"), 0)], HIGH)
+    recovered = crossing_event([rule("above", Decimal("0.5"), 0)], HIGH, "above")
     assert (recovered["crossing"], recovered["threshold_credits"]) == ("above", "0.5")
     assert recovered["reason"] == "Balance recovered to 0.00000025 USD: 1.50 USD left."
-    empty = crossing_event([rule("below")], InsufficientBalanceError("The account is out of credits: top it up."))
+    empty = crossing_event(
+        [rule("below")], InsufficientBalanceError("The account is out of credits: top it up."), "below"
+    )
     assert empty["balance"] is None
     assert empty["reason"].endswith("1.00 USD: The account is out of credits: top it up.")
     for event in (fell, recovered, empty):
         assert json.loads(json.dumps(event)) == event
+
+
+def test_an_event_names_all_levels_and_the_one_that_was_crossed_last() -> None:
+    """A fall passes the highest level first, and a recovery the lowest. "both" watches the falls of each level."""
+    levels = parse_crossings("both", ["20 USD", "50 USD", "5 USD"], "1 USD")
+    assert [level.direction for level in levels] == ["below"] * 3
+    fell = crossing_event(levels[:2], Balance(4_000_000), "below")
+    assert (fell["crossing"], fell["threshold_usd"]) == ("below", "5.00")
+    assert [level["threshold_usd"] for level in fell["passed"]] == ["5.00", "20.00"]
+    assert fell["reason"] == "Balance fell below 5.00 USD (and 20.00 USD): 2.00 USD left."
+    recovered = crossing_event(levels, Balance(120_000_000), "above")
+    assert (recovered["crossing"], recovered["threshold_usd"]) == ("above", "50.00")
+    assert [level["threshold_usd"] for level in recovered["passed"]] == ["50.00", "20.00", "5.00"]
+    assert recovered["reason"] == "Balance recovered to 50.00 USD (and 20.00 USD, 5.00 USD): 60.00 USD left."

@@ -59,8 +59,8 @@ INVALID: dict[str, tuple[dict[str, Any], type[ValueError], str]] = {
         AimlBillingThresholdError,
         "Use a hysteresis below the threshold",
     ),
-    "unknown crossing": ({"crossing": "under"}, ValueError, "'below' or 'above', not 'under'"),
-    "no crossing": ({"crossing": None}, ValueError, "'below' or 'above', not None"),
+    "unknown crossing": ({"crossing": "under"}, ValueError, "'below', 'above' or 'both', not 'under'"),
+    "no crossing": ({"crossing": None}, ValueError, "'below', 'above' or 'both', not None"),
     "no interval": ({"poke_interval": 0}, ValueError, "at least 0.1 seconds, not 0"),
     "negative interval": ({"poke_interval": -1.5}, ValueError, "at least 0.1 seconds, not -1.5"),
     "infinite interval": ({"poke_interval": float("inf")}, ValueError, "at least 0.1 seconds, not inf"),
@@ -118,9 +118,9 @@ def test_airflow_tells_triggers_apart_by_their_arguments() -> None:
     assert one == hashed(2_000_000, hysteresis="0 USD", poke_interval=60)
     others = [
         *({"threshold": "2 USD"}, {"crossing": "above"}, {"hysteresis": 1}, {"aimlbilling_conn_id": "another"}),
-        {"poke_interval": 61},
+        *({"poke_interval": 61}, {"crossing": "both"}, {"threshold": ["1 USD", "2 USD"]}),
     ]
-    assert len({one, *(hashed(**{"threshold": "1 USD"} | other) for other in others)}) == 6
+    assert len({one, *(hashed(**{"threshold": "1 USD"} | other) for other in others)}) == 8
 
 
 def test_each_fall_fires_one_event(sandbox: Sandbox) -> None:
@@ -162,7 +162,9 @@ def test_each_recovery_fires_one_event(sandbox: Sandbox) -> None:
 def test_one_drop_below_several_thresholds_is_one_event(sandbox: Sandbox) -> None:
     async def scenario() -> list[dict[str, Any]]:
         async with Triggerer() as triggerer:
-            events = triggerer.watch(watcher(threshold=["20 USD", "5 USD", "50 USD"], hysteresis="1 USD"))
+            events = triggerer.watch(
+                watcher(threshold=["20 USD", "5 USD", "50 USD"], crossing="below", hysteresis="1 USD")
+            )
             for balance, expected in (("100 USD", 0), ("30 USD", 1), ("2 USD", 2), ("70 USD", 2), ("4 USD", 3)):
                 sandbox.set_balance(balance)
                 await polled(sandbox)
@@ -175,6 +177,80 @@ def test_one_drop_below_several_thresholds_is_one_event(sandbox: Sandbox) -> Non
     assert [event["threshold_usd"] for event in events] == ["50.00", "5.00", "5.00"]
     assert events[2]["reason"] == "Balance fell below 5.00 USD (and 20.00 USD, 50.00 USD): 4.00 USD left."
     assert {event["aimlbilling_conn_id"] for event in events} == {"aimlbilling_default"}
+
+
+LEVELS = ["50 USD", "20 USD", "5 USD"]
+
+
+def test_each_level_fires_once_when_the_balance_falls_and_once_when_it_recovers(sandbox: Sandbox) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(threshold=LEVELS, hysteresis="1 USD"))
+            for balance, expected in (
+                *(("100 USD", 0), ("49 USD", 1), ("19 USD", 2), ("4 USD", 3), ("0 USD", 3)),  # one after the other
+                *(("5.50 USD", 3), ("4.90 USD", 3)),  # hovers around the lowest
+                *(("25 USD", 4), ("80 USD", 5)),  # recovers in two steps
+                *(("3 USD", 6), ("90 USD", 7), ("100 USD", 7)),  # falls through all at once, and recovers at once
+            ):
+                sandbox.set_balance(balance)
+                await polled(sandbox)
+                assert len(events) == expected, balance
+            return events
+
+    events = asyncio.run(scenario())
+    shown = [
+        (event["crossing"], event["threshold_usd"], [level["threshold_usd"] for level in event["passed"]])
+        for event in events
+    ]
+    assert shown == [
+        ("below", "50.00", ["50.00"]),
+        ("below", "20.00", ["20.00"]),
+        ("below", "5.00", ["5.00"]),
+        ("above", "20.00", ["20.00", "5.00"]),
+        ("above", "50.00", ["50.00"]),
+        ("below", "5.00", ["5.00", "20.00", "50.00"]),
+        ("above", "50.00", ["50.00", "20.00", "5.00"]),
+    ]
+    assert events[3]["reason"] == "Balance recovered to 20.00 USD (and 5.00 USD): 25.00 USD left."
+    assert {event["aimlbilling_conn_id"] for event in events} == {"aimlbilling_default"}
+
+
+def test_an_account_that_is_low_from_the_start_recovers_once(sandbox: Sandbox) -> None:
+    sandbox.set_balance("10 USD")
+
+    async def scenario() -> list[dict[str, Any]]:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(threshold=LEVELS))
+            for balance, expected in (("10 USD", 0), ("50 USD", 1), ("50.50 USD", 2), ("60 USD", 2)):
+                sandbox.set_balance(balance)
+                await polled(sandbox)
+                assert len(events) == expected, balance
+            return events
+
+    assert [event["threshold_usd"] for event in asyncio.run(scenario())] == ["20.00", "50.00"]
+
+
+def test_one_threshold_can_fire_both_ways(sandbox: Sandbox) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(crossing="both", fire_at_start=True))
+            for balance in ("0.50 USD", "2 USD", "0.50 USD"):
+                sandbox.set_balance(balance)
+                await polled(sandbox)
+            return events
+
+    sandbox.set_balance("0.50 USD")
+    assert [event["crossing"] for event in asyncio.run(scenario())] == ["below", "above", "below"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "crossing"), [("1 USD", "below"), (["1 USD"], "both"), (("1 USD", "2 USD"), "both")]
+)
+def test_the_default_crossing_is_stored_as_what_it_means(threshold: object, crossing: str) -> None:
+    """So that a later version with another default does not change a stored trigger."""
+    _, arguments = BalanceEventTrigger(threshold).serialize()
+    assert arguments["crossing"] == crossing
+    assert BalanceEventTrigger(**json.loads(json.dumps(arguments))).serialize()[1] == arguments
 
 
 def test_several_thresholds_survive_the_database() -> None:

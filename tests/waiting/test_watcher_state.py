@@ -210,3 +210,57 @@ def test_the_state_is_kept_in_airflow_s_own_store(
     assert saved == {(name, state_key(watcher())): "disarmed" for name in assets}
     saved[assets[0], state_key(watcher())] = "armed"  # as if the other could not be saved
     assert len(run_for(sandbox, watcher(store()), "0.50 USD")) == 1
+
+
+LEVELS = ["5 USD", "2 USD", "1 USD"]
+
+
+def levels_of(events: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    return [(event["crossing"], [level["threshold_usd"] for level in event["passed"]]) for event in events]
+
+
+def test_each_level_fires_once_across_restarts(sandbox: Sandbox) -> None:
+    """A recovery while no triggerer runs fires afterwards, too, and not again at the next start."""
+    store = Store()
+
+    def run(*balances: str) -> list[tuple[str, list[str]]]:
+        return levels_of(run_for(sandbox, watcher(store, threshold=LEVELS), *balances))
+
+    assert run("9 USD") == []
+    assert run("1.40 USD") == [("below", ["2.00", "5.00"])]
+    assert run("1.40 USD", "1.80 USD") == []
+    assert run("0.50 USD") == [("below", ["1.00"])]
+    assert run("3 USD") == [("above", ["2.00", "1.00"])]
+    assert run("3 USD", "5.40 USD", "4 USD") == []
+    assert run("9 USD") == [("above", ["5.00"])]
+    assert run("9 USD") == []
+    assert set(store.saved.values()) == {"armed"}
+    assert len(store.saved) == 3
+
+
+def test_a_recovery_that_airflow_may_have_lost_fires_again(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    store = Store()
+    assert run_for(sandbox, watcher(store, crossing="both"), "2 USD", "0.50 USD")
+    monkeypatch.setattr(watcher_state, "SETTLE_TIME", 60)
+
+    async def killed() -> list[dict[str, Any]]:
+        async with Triggerer() as triggerer:
+            events = triggerer.watch(watcher(store, crossing="both"))
+            sandbox.set_balance("2 USD")
+            await until(lambda: events)
+            return events
+
+    assert levels_of(asyncio.run(killed())) == [("above", ["1.00"])]
+    assert list(store.saved.values()) == ["disarmed"]
+    monkeypatch.setattr(watcher_state, "SETTLE_TIME", 0.1)
+    assert len(run_for(sandbox, watcher(store, crossing="both"), "2 USD")) == 1
+    assert run_for(sandbox, watcher(store, crossing="both"), "2 USD") == []
+
+
+@pytest.mark.parametrize("readings", [("2 USD", "2 USD"), ("2 USD", "1.20 USD")])
+def test_a_recovery_fires_even_if_the_state_can_only_be_read_later(sandbox: Sandbox, readings: tuple[str, ...]) -> None:
+    store = Store()
+    assert run_for(sandbox, watcher(store, crossing="both"), "2 USD", "0.50 USD")
+    store.failures = 2
+    events = run_for(sandbox, watcher(store, crossing="both"), *readings)
+    assert levels_of(events) == [("above", ["1.00"])]
