@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import requests
 
 from airflow_provider_aimlbilling.client import responses
-from airflow_provider_aimlbilling.client.api import Api, body_or_raise, iso_time
+from airflow_provider_aimlbilling.client.api import Api, body_or_raise
 from airflow_provider_aimlbilling.client.catalogue import find_pricing
-from airflow_provider_aimlbilling.client.http import MAX_USAGE_BYTES
 from airflow_provider_aimlbilling.client.json_fields import parse_object, require_field
 from airflow_provider_aimlbilling.client.key_limit import read_key_limit
-from airflow_provider_aimlbilling.client.ledger import iter_ledger
+from airflow_provider_aimlbilling.client.ledger import iter_ledger, ledger_query
 from airflow_provider_aimlbilling.client.request_log import RequestLog
 from airflow_provider_aimlbilling.client.retries import with_retries
 from airflow_provider_aimlbilling.client.runway import read_runway
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
-from airflow_provider_aimlbilling.client.spending import read_budget_use
+from airflow_provider_aimlbilling.client.spending import read_budget_use, read_spending
 from airflow_provider_aimlbilling.client.top_up import DETAIL, TopUpMonitor
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingAuthError,
@@ -37,12 +36,8 @@ from airflow_provider_aimlbilling.money.pricing import Pricing
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.runway import Runway
 from airflow_provider_aimlbilling.money.usage import (
-    DIRECTIONS,
-    TRANSACTION_TYPES,
     Transaction,
     Usage,
-    combine_usage,
-    split_window,
 )
 
 _BALANCE_READERS = {"v1": responses.read_balance_v1, "v2": responses.read_balance_v2}
@@ -196,15 +191,7 @@ class AimlBillingClient(NotCopyable):
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`. Pages are requested on demand, so iterating
             can raise them too.
         """
-        if direction is not None and direction not in DIRECTIONS:
-            raise ValueError(f"direction is one of {', '.join(DIRECTIONS)}, not {direction!r}.")
-        if type is not None and type not in TRANSACTION_TYPES:
-            raise ValueError(f"type is one of {', '.join(TRANSACTION_TYPES)}, not {type!r}.")
-        times = {"from": start and iso_time(start), "to": end and iso_time(end)}
-        if start and end and end - start < timedelta(milliseconds=1):
-            raise ValueError("The end of the window must be after its start.")
-        query = {"limit": "100", "direction": direction, "type": type, **times}
-        return iter_ledger(self._api, {name: value for name, value in query.items() if value}, self.retries)
+        return iter_ledger(self._api, ledger_query(start, end, direction, type), self.retries)
 
     def get_usage(
         self,
@@ -230,20 +217,8 @@ class AimlBillingClient(NotCopyable):
         :raises ValueError: a time without a time zone, or an end before its start.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
         """
-        iso_time(start), iso_time(end)  # both must have a time zone
-        if end < start:
-            raise ValueError("The end of the window is before its start.")
-        options = {"key_prefix": key_prefix, "group_by": group_by, "tz": tz}
-        query = {name: value for name, value in options.items() if value}
-        path = "/v2/usage/detail" if by_model else "/v2/usage"
-
-        def read(window: tuple[datetime, datetime]) -> Usage:
-            times = {"start": iso_time(window[0]), "end": iso_time(window[1])}
-            return responses.read_usage(self._api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
-
-        # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
-        windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
-        return combine_usage([with_retries(lambda window=window: read(window), self.retries) for window in windows])  # type: ignore[misc]
+        options = {"group_by": group_by, "tz": tz, "key_prefix": key_prefix}
+        return read_spending(self._api, self.retries, start, end, by_model, options)
 
     def iter_requests(
         self, start: datetime, end: datetime, *, key_prefix: str | None = None

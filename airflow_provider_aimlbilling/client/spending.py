@@ -1,13 +1,18 @@
-"""What a key has spent of a budget, from ``GET /v2/usage``."""
+"""What a key has spent: ``GET /v2/usage`` and ``GET /v2/usage/detail``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 from airflow_provider_aimlbilling.client.api import Api, iso_time
+from airflow_provider_aimlbilling.client.http import MAX_USAGE_BYTES
 from airflow_provider_aimlbilling.client.responses import read_usage
+from airflow_provider_aimlbilling.client.retries import with_retries
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
+from airflow_provider_aimlbilling.money.usage import Usage, combine_usage, split_window
 
 
 def read_budget_use(api: Api, budget: Budget) -> BudgetUse:
@@ -32,3 +37,33 @@ def read_budget_use(api: Api, budget: Budget) -> BudgetUse:
             f"{iso_time(since)}. What was spent before is unknown. Update this provider."
         )
     return BudgetUse(budget, since, until, usage.total.amount)
+
+
+def read_spending(
+    api: Api, retries: int, start: datetime, end: datetime, by_model: bool, options: Mapping[str, str | None]
+) -> Usage:
+    """
+    Read what a key has spent, in parts if the API does not accept the window as a whole.
+
+    :param api: the API.
+    :param retries: as in :class:`AimlBillingClient`, for each part.
+    :param start: start of the window; with a time zone.
+    :param end: end of the window; with a time zone.
+    :param by_model: also report spending by model.
+    :param options: further parameters of the call.
+    :raises ValueError: a time without a time zone, or an end before its start.
+    :raises AimlBillingError: or a subclass, see :meth:`Api.get`.
+    """
+    iso_time(start), iso_time(end)  # both must have a time zone
+    if end < start:
+        raise ValueError("The end of the window is before its start.")
+    query = {name: value for name, value in options.items() if value}
+    path = "/v2/usage/detail" if by_model else "/v2/usage"
+
+    def read(window: tuple[datetime, datetime]) -> Usage:
+        times = {"start": iso_time(window[0]), "end": iso_time(window[1])}
+        return read_usage(api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
+
+    # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
+    windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
+    return combine_usage([with_retries(partial(read, window), retries) for window in windows])

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aimlbilling.client.client import AimlBillingClient
 from airflow_provider_aimlbilling.client.settings import (
-    EXTRA_FIELDS,
     Settings,
-    connection_error,
-    missing_connection_error,
-    parse_extra,
-    shown_value,
 )
-from airflow_provider_aimlbilling.compat import AirflowNotFoundException, BaseHook
+from airflow_provider_aimlbilling.compat import BaseHook
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID, connection_form
+from airflow_provider_aimlbilling.hooks.connection import read_settings, test_connection
 from airflow_provider_aimlbilling.metrics import count_decision, gauge_balance
 
 if TYPE_CHECKING:
@@ -291,39 +287,14 @@ class AimlBillingHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Read the balance and report the outcome, for the button in the UI and ``airflow connections test``."""
-        try:
-            connection = self.get_connection(self.aimlbilling_conn_id)
-            if unknown := sorted(set(parse_extra(connection)) - set(EXTRA_FIELDS)):
-                names = ", ".join(shown_value(name) for name in unknown[:5])
-                raise connection_error(
-                    self.aimlbilling_conn_id,
-                    f"its extra has {names}, but only {' and '.join(EXTRA_FIELDS)} are known: remove it, or correct "
-                    "its spelling",
-                )
-            message = f"The key works. The account holds {self.get_balance().amount}."
-        except AirflowNotFoundException:
-            return False, str(missing_connection_error(self.aimlbilling_conn_id))
-        except AimlBillingError as error:
-            return False, str(error)
-        except Exception as error:  # noqa: BLE001
-            # Airflow shows this message unmasked, so it must not contain any text but ours.
-            return False, f"The test failed unexpectedly with {type(error).__name__}: look for a newer version."
-        else:
-            # The command line prints no message when a test succeeds, and turns logging off.
-            print(message)
-            return True, message
-        finally:
-            self.close()
+        works, message = test_connection(self)
+        if works:
+            print(message)  # the command line prints no message when a test succeeds, and turns logging off
+        return works, message
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling, without the client, which holds the API key."""
         return {**self.__dict__, "_client": None}
 
     def _settings(self) -> Settings:
-        try:
-            connection = self.get_connection(self.aimlbilling_conn_id)
-        except AirflowNotFoundException:
-            raise missing_connection_error(self.aimlbilling_conn_id) from None
-        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything, with any text
-            raise missing_connection_error(self.aimlbilling_conn_id, type(error).__name__) from None
-        return Settings.from_connection(connection)
+        return read_settings(self)
