@@ -29,7 +29,8 @@ LAYERS: dict[str, set[str]] = {
     "metrics": {"compat", "money"},
     "links": {"compat"},
     "waiting": {"__init__", "exceptions", "compat", "metrics", "money", "client"},
-    "hooks": {"exceptions", "get_provider_info", "compat", "metrics", "money", "client", "waiting"},
+    "connection": {"exceptions", "compat", "client", "hooks"},
+    "hooks": {"exceptions", "get_provider_info", "compat", "connection", "metrics", "money", "client", "waiting"},
     "triggers": {
         "__init__",
         "exceptions",

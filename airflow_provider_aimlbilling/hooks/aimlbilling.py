@@ -12,9 +12,9 @@ from airflow_provider_aimlbilling.client.settings import (
     Settings,
 )
 from airflow_provider_aimlbilling.compat import BaseHook
+from airflow_provider_aimlbilling.connection import read_settings, test_connection
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN_ID, connection_form
-from airflow_provider_aimlbilling.hooks.connection import read_settings, test_connection
 from airflow_provider_aimlbilling.metrics import count_decision, gauge_balance
 
 if TYPE_CHECKING:
