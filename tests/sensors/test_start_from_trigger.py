@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from support import AIRFLOW, airflow_sdk
 from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.budget import Budget
+from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 from airflow_provider_aimlbilling.waiting.deferral import DEFERRAL_SLACK
@@ -257,6 +259,20 @@ def test_a_budget_reaches_the_trigger(row: str) -> None:
         trigger_kwargs(gate({"params": {"budget": "1 USD per day"}}, threshold=1, budget=declared))["budget"] == passed
     )
     assert "budget" not in trigger_kwargs(gate(threshold=1)), "nothing changes without one"
+
+
+@needs_3_3
+@pytest.mark.parametrize(("budget", "status"), [("5 USD per month", "cleared"), ("4.99 USD per month", "timeout")])
+def test_the_rendered_budget_decides_in_the_triggerer(sandbox: Sandbox, budget: str, status: str) -> None:
+    sandbox.set_balance("50 USD")
+    sandbox.spend("3 USD")
+    sensor = gate({"params": {"budget": "1 USD per day"}}, threshold="2 USD", budget="{{ params.budget }}")
+    trigger = BalanceTrigger(**trigger_kwargs(sensor) | {"end_from_trigger": False, "deadline": time.time()})
+    trigger.template_fields = BalanceSensor.template_fields
+    trigger.render_template_fields({"params": {"budget": budget}})  # type: ignore[typeddict-item]
+    (event,) = asyncio.run(_all(trigger.run()))
+    assert event["status"] == status
+    assert event["verdict"]["balance"]["budget"]["spent_usd"] == "3.00"
 
 
 @needs_3_3
