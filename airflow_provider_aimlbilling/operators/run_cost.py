@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Time after the wait's own deadline before Airflow's deferral timeout steps in: a reading that has begun may end.
 _DEFERRAL_SLACK = timedelta(minutes=5)
+_SHORTEST = timedelta(seconds=1)
 
 
 class GetRunCostOperator(BaseOperator):
@@ -187,14 +188,13 @@ class GetRunCostOperator(BaseOperator):
 
         ti: Any = context["ti"]
         dag_id, run_id = self._name("run_dag_id", ti.dag_id), self._name("run_id", ti.run_id)
-        start: datetime | None
+        is_own, now = (dag_id, run_id) == (ti.dag_id, ti.run_id), datetime.now(timezone.utc)
+        start = run_start(context) if is_own else None
+        if start is not None:
+            start = min(start, now - _SHORTEST)  # it comes from the scheduler, whose clock may be ahead
         if "start" in self._declared:
             start = read_time("start", self.start)
-        elif (dag_id, run_id) == (ti.dag_id, ti.run_id):
-            start = run_start(context)
-        else:
-            start = None
-        if (dag_id, run_id) != (ti.dag_id, ti.run_id) and not has_dag_run(context, dag_id, run_id):
+        if not is_own and not has_dag_run(context, dag_id, run_id):
             raise ValueError(
                 f"The DAG {dag_id[:250]!r} has no run {run_id[:250]!r}. Check run_id and run_dag_id. Airflow may also "
                 "have deleted the run."
@@ -203,7 +203,7 @@ class GetRunCostOperator(BaseOperator):
             raise ValueError("Set start: a task cannot find out when another DAG run began.")
         check_log_start(start)
         end = read_time("end", self.end) if "end" in self._declared else None
-        if start >= (end or datetime.now(timezone.utc)):
+        if start >= (end or now):
             raise ValueError(f"The window starts at {start.isoformat()}, which is not before its end.")
         return RunWindow(dag_id, run_id, start, end)
 

@@ -375,6 +375,14 @@ def own_context() -> Any:
     return {"ti": SimpleNamespace(try_number=2, dag_id="d", run_id="r"), "dag_run": dag_run}
 
 
+@pytest.mark.parametrize("minutes", [-4, 0, 4])
+def test_a_scheduler_whose_clock_is_wrong_loses_no_request(sandbox: Sandbox, minutes: int) -> None:
+    sandbox.spend(9, "sandbox/chat", client_request_id=encode_request_id("d", "r", "t", -1, 1))
+    context = own_context()
+    context["dag_run"].start_date = datetime.now(timezone.utc) + timedelta(minutes=minutes)
+    assert GetRunCostOperator(task_id="x").execute(context)["cost_credits"] == "9"
+
+
 def test_an_event_of_another_try_is_not_taken_for_this_one(sandbox: Sandbox) -> None:
     sandbox.spend(9, "sandbox/chat", client_request_id=encode_request_id("d", "r", "t", -1, 1))
     event = {"status": "settled", "fingerprint": "1:0:9", "try_number": 1}
