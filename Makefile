@@ -3,7 +3,7 @@
 PYTHON ?= python3
 AIRFLOW = 3.3.2
 BIN = .venv/bin
-DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-slack
+DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
 
 .PHONY: help demo test check platforms matrix bench parallel ui audit constraints clean
 

@@ -42,7 +42,7 @@ def test_two_hundred_hung_accounts_do_not_delay_a_healthy_one(
                 asyncio.ensure_future(fire(trigger(aimlbilling_conn_id=f"hung_{number}", deadline=deadline)))
                 for number in range(200)
             ]
-            while server.connections < 200:  # noqa: ASYNC110 - it is counted in other threads
+            while server.connections < 200:
                 assert time.time() < deadline, "this machine is too slow to open 200 connections in time"
                 await asyncio.sleep(0.05)
             healthy = asyncio.ensure_future(fire(trigger(poke_interval=0.5)))
