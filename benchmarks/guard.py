@@ -75,6 +75,6 @@ def run(repeats: int) -> list[Table]:
                 for name, checks in took.items():
                     medians = [1e3 * statistics.median(column) for column in zip(*checks, strict=True)]
                     found.setdefault(name, []).append((medians[0], medians[1]))
-    for name, runs in found.items():
+    for name, runs in sorted(found.items(), key=lambda one: statistics.median(wall for wall, _ in one[1])):
         table.add(name, [wall for wall, _ in runs], [cpu for _, cpu in runs])
     return [table]
