@@ -19,7 +19,7 @@ from airflow_provider_aimlbilling.task_context import (
     in_process_started_by_task,
     is_resuming,
 )
-from airflow_provider_aimlbilling.thresholds import check_budget, check_seconds, check_threshold
+from airflow_provider_aimlbilling.thresholds import check_budget, check_count_running, check_seconds, check_threshold
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -100,6 +100,7 @@ def require_balance(
     else:
         check_threshold(threshold)
         check_budget(budget)
+        check_count_running(count_running)
     return guard
 
 
@@ -206,10 +207,10 @@ class Guard:
         :raises AirflowSkipException: the account cannot pay, with ``skip_if_insufficient``.
         :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.get_balance`.
         """
+        from airflow_provider_aimlbilling.count_running import decide_among_running
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.budget import Budget
         from airflow_provider_aimlbilling.money.gate import Gate
-        from airflow_provider_aimlbilling.running_jobs import decide_among_running
 
         task: Any = context["task"]
         # Airflow has rendered the task's own template fields by now. The guard's parameters are not among them.

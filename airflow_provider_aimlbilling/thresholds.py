@@ -113,3 +113,27 @@ def _may_be_none(declared: object, context: Context) -> bool:
     """Return whether ``None`` is what the DAG's author passed, and not an empty template or XCom."""
     # A mapped task is created with the values of an XCom, so a None there did not come from the DAG's author.
     return declared is NOTSET or (declared is None and not is_mapped(context))
+
+
+def check_count_running(count_running: object) -> None:
+    """
+    Refuse tasks to count that can be known to be wrong before the task runs.
+
+    :param count_running: as in the DAG file.
+    :raises AimlBillingThresholdError: if it is text, a number or ``None``, a name has no dot, or a price is no amount.
+    """
+    if isinstance(count_running, str) and _TEMPLATE_CHARACTERS.search(count_running):
+        return
+    literal = isinstance(count_running, (str, bytes, Number, Mapping, list, tuple, set, frozenset))
+    if isinstance(count_running, bool) or not (literal or count_running is None):
+        return
+    from airflow_provider_aimlbilling.money.running_jobs import parse_counted_tasks
+
+    tasks = count_running
+    if isinstance(count_running, Mapping):
+        tasks = list(count_running)
+        for price in count_running.values():
+            check_threshold(price)
+    if isinstance(tasks, (list, tuple, set, frozenset)):
+        tasks = [task for task in tasks if not (isinstance(task, str) and _TEMPLATE_CHARACTERS.search(task))]
+    parse_counted_tasks(tasks, "dag.task")

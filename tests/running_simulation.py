@@ -11,7 +11,7 @@ from itertools import count
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.running_jobs import CountedTask, decide_when_affordable, seconds_to_turn
+from airflow_provider_aimlbilling.money.running_jobs import CountedTask, decide_when_affordable, seconds_to_turn
 
 # Seconds that Airflow takes to start a job in a free slot, and to note that one has ended.
 STARTING, ENDING = (0.1, 3.0), (0.1, 1.0)

@@ -54,9 +54,9 @@ LAYERS: dict[str, set[str]] = {
         *("triggers", "skipping", "thresholds", "windows"),
     },
     "task_context": {"compat"},
-    "running_jobs": {"exceptions", "compat", "money", "hooks"},
+    "count_running": {"compat", "money", "hooks"},
     "guard": {
-        *("exceptions", "get_provider_info", "compat", "money", "client", "hooks", "running_jobs", "task_context"),
+        *("exceptions", "get_provider_info", "compat", "money", "client", "hooks", "count_running", "task_context"),
         "thresholds",
     },
     "retry_policy": {"exceptions", "compat", "money", "client"},

@@ -1,27 +1,15 @@
-"""Count the jobs that run at the same time, so that they do not overspend the account together."""
+"""Jobs that run at the same time, and whether the account can pay for all of them."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
-from airflow_provider_aimlbilling.compat import count_task_instances
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
-
-# A job in one of these states may have spent money that has not been charged yet.
-COUNTED_STATES = ("running", "deferred")
-
-if TYPE_CHECKING:
-    from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-
 
 # Jobs give up one after another, this many seconds apart. It is longer than Airflow usually takes to note that a task
 # has ended. Otherwise two of them would leave where one is enough.
@@ -170,63 +158,3 @@ def seconds_to_turn(number: int, max_wait: float, now: float) -> float:
     turns = max(int(max_wait / _TURN), 1)
     turn_at = number % turns * max_wait / turns
     return (turn_at - now) % max_wait if max_wait else 0.0
-
-
-def decide_among_running(
-    hook: AimlBillingHook,
-    gate: Gate,
-    ti: Any,
-    count_running: object,
-    max_wait: float,
-    wait: Callable[[float], object],
-    **options: Any,
-) -> Verdict:
-    """
-    Decide for all jobs that run. Wait if the account can pay for this job, but not for all.
-
-    :param hook: reads the balance.
-    :param gate: the gate for this job.
-    :param ti: the task instance of this job, from its context.
-    :param count_running: as in :func:`parse_counted_tasks`.
-    :param max_wait: as in :func:`seconds_to_turn`.
-    :param wait: waits for some seconds.
-    :param options: as in :meth:`AimlBillingHook.read`.
-    :raises AimlBillingError: or a subclass, as in :func:`parse_counted_tasks` and :meth:`AimlBillingHook.read`.
-    """
-    if gate.warning:
-        hook.log.warning(gate.warning)
-    # Indexes of a mapped task have consecutive numbers; tasks and runs have any.
-    number = crc32(f"{ti.dag_id}.{ti.task_id}.{ti.run_id}".encode()) + (getattr(ti, "map_index", None) or 0)
-    decision = decide_when_affordable(
-        gate,
-        _running_counter(ti, count_running, hook.log),
-        partial(hook.read, **options),
-        seconds=seconds_to_turn(number, max_wait, time.time()),
-        clock=time.monotonic,
-        chance=random.Random(),  # noqa: S311 - nothing secret
-    )
-    waits = False
-    while True:
-        try:
-            pause, verdict = next(decision)
-        except StopIteration as end:
-            decided: Verdict = end.value
-            hook.report(decided)
-            return decided
-        if not waits:
-            hook.log.info("Waiting for other jobs, for %g seconds at most: %s.", max_wait, verdict.reason)
-            waits = True
-        wait(pause)
-
-
-def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], dict[CountedTask, int]]:
-    """Return a function that asks Airflow how many instances of each task run."""
-    tasks = parse_counted_tasks(count_running, f"{ti.dag_id}.{ti.task_id}")
-    for task in tasks[1:]:
-        if not any(count_task_instances(ti, *ids) for ids in task.ids):
-            log.warning("count_running: %r has never run. Unless it is new, correct its name.", task.name)
-
-    def count() -> dict[CountedTask, int]:
-        return {task: sum(count_task_instances(ti, *ids, states=COUNTED_STATES) for ids in task.ids) for task in tasks}
-
-    return count

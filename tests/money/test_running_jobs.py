@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from running_simulation import DURATIONS, PRICES, Job, World
-from support import AIRFLOW_3_2
 
-from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
-from airflow_provider_aimlbilling.guard import keep_counted, require_balance
+from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.running_jobs import (
+from airflow_provider_aimlbilling.money.running_jobs import (
     CountedTask,
     RunningJobs,
     decide_when_affordable,
     parse_counted_tasks,
     seconds_to_turn,
 )
-from airflow_provider_aimlbilling.sandbox import Sandbox
+
+pytestmark = pytest.mark.pure
 
 RUNS = 400  # for each of the twelve pairs of distributions
 PRICE = 1_000_000
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize("duration", DURATIONS)
 @pytest.mark.parametrize("price", PRICES)
 def test_simulated_jobs_never_overspend(price: str, duration: str) -> None:
@@ -46,7 +42,6 @@ def test_simulated_jobs_never_overspend(price: str, duration: str) -> None:
         assert world.running == 0
 
 
-@pytest.mark.pure
 def test_jobs_with_late_charges_never_overspend_if_they_are_kept_counted() -> None:
     chance = random.Random(5)
     for _ in range(RUNS):
@@ -56,7 +51,6 @@ def test_jobs_with_late_charges_never_overspend_if_they_are_kept_counted() -> No
         assert World(jobs, balance, chance.randint(1, 30), 60, chance).run().spent <= balance
 
 
-@pytest.mark.pure
 def test_jobs_with_late_charges_overspend_if_they_are_not_kept_counted() -> None:
     """The documentation warns of it, so it must be true."""
     chance = random.Random(6)
@@ -64,7 +58,6 @@ def test_jobs_with_late_charges_overspend_if_they_are_not_kept_counted() -> None
     assert World(jobs, 4 * PRICE, 3, 60, chance).run().spent > 4 * PRICE
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize("duration", DURATIONS)
 def test_jobs_do_not_starve_each_other(duration: str) -> None:
     """Of ten jobs that start together with money for four, at least three run, and all four in most runs."""
@@ -77,7 +70,6 @@ def test_jobs_do_not_starve_each_other(duration: str) -> None:
     assert ran.count(4) > RUNS * 0.9
 
 
-@pytest.mark.pure
 def test_jobs_that_can_all_be_paid_all_run_at_once() -> None:
     world = World([Job(PRICE, 20) for _ in range(10)], 10 * PRICE, 10, 60, random.Random(7)).run()
     assert len(world.ran) == 10
@@ -105,7 +97,6 @@ def one_decision(counts: list[int], balances: list[int], *, seconds: float = 60)
         now += seconds
 
 
-@pytest.mark.pure
 def test_jobs_are_counted_before_the_balance_is_read() -> None:
     """A job that is charged and ends between the two would be missing from both in the other order."""
     money, running = [4 * PRICE], [4]  # money for four, and four jobs run, one of them this one
@@ -131,21 +122,18 @@ def test_jobs_are_counted_before_the_balance_is_read() -> None:
     assert not end.value.value.clears
 
 
-@pytest.mark.pure
 def test_a_job_waits_until_others_have_left() -> None:
     waits, verdict = one_decision([10, 10, 4], [4 * PRICE])
     assert len(waits) == 2
     assert verdict.clears
 
 
-@pytest.mark.pure
 def test_a_job_that_the_account_cannot_pay_does_not_wait() -> None:
     waits, verdict = one_decision([10], [PRICE - 1])
     assert not waits
     assert verdict.threshold == Amount(PRICE)
 
 
-@pytest.mark.pure
 def test_a_job_gives_up_when_it_is_its_turn() -> None:
     waits, verdict = one_decision([1_000], [4 * PRICE], seconds=30)
     assert sum(waits) == pytest.approx(30)
@@ -153,7 +141,6 @@ def test_a_job_gives_up_when_it_is_its_turn() -> None:
     assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs run now)"
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize("max_wait", [0, 0.5, 3, 60, 3600])
 def test_every_job_has_a_turn_within_max_wait(max_wait: float) -> None:
     now = 1_800_000_000.25
@@ -162,13 +149,11 @@ def test_every_job_has_a_turn_within_max_wait(max_wait: float) -> None:
     assert len(set(turns)) == max(max_wait // 3, 1)
 
 
-@pytest.mark.pure
 def test_consecutive_jobs_give_up_at_different_times_whenever_they_start() -> None:
     gives_up = sorted(now + seconds_to_turn(number, 60, now) for number, now in enumerate([7.0, 9.5] * 10))
     assert all(later - earlier > 2.9 for earlier, later in itertools.pairwise(gives_up))
 
 
-@pytest.mark.pure
 def test_other_tasks_count_with_their_own_price() -> None:
     own, other, same = CountedTask("dag.a"), CountedTask("dag.b", Amount(5)), CountedTask("dag.c")
     jobs = RunningJobs(Amount(100), {own: 3, other: 7, same: 2})
@@ -176,29 +161,24 @@ def test_other_tasks_count_with_their_own_price() -> None:
     assert jobs.gate.threshold == Amount(100 + 2 * 100 + 7 * 5 + 2 * 100)
 
 
-@pytest.mark.pure
 def test_instances_of_this_task_count_with_its_highest_price_and_this_job_with_its_own() -> None:
     own = CountedTask("dag.a", Amount(500))
     assert RunningJobs(Amount(100), {own: 3}).gate.threshold == Amount(100 + 2 * 500)
 
 
-@pytest.mark.pure
 def test_a_job_counts_itself_where_airflow_does_not() -> None:
     assert RunningJobs(Amount(100), {CountedTask("dag.a"): 0}).gate.threshold == Amount(100)
 
 
-@pytest.mark.pure
 def test_parts_of_a_credit_are_rounded_up_for_each_job() -> None:
     price = Amount.parse("0.5 credits")
     assert RunningJobs(price, {CountedTask("dag.a"): 3}).gate.threshold == Amount(3)
 
 
-@pytest.mark.pure
 def test_a_name_with_dots_means_every_dag_and_task_that_it_can() -> None:
     assert CountedTask("etl.scores.ask").ids == [("etl", "scores.ask"), ("etl.scores", "ask")]
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize(
     ("count_running", "tasks"),
     [
@@ -213,7 +193,6 @@ def test_this_task_always_counts(count_running: object, tasks: list[CountedTask]
     assert parse_counted_tasks(count_running, "dag.own") == tasks
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize(
     "count_running",
     [
@@ -233,114 +212,3 @@ def test_this_task_always_counts(count_running: object, tasks: list[CountedTask]
 def test_tasks_that_cannot_be_counted_are_refused(count_running: object) -> None:
     with pytest.raises(AimlBillingThresholdError):
         parse_counted_tasks(count_running, "dag.own")
-
-
-@pytest.mark.parametrize("max_wait", [-1, float("nan"), float("inf"), True, "60", None])
-@pytest.mark.parametrize("call", [lambda s: require_balance("1 USD", count_running=True, max_wait=s), keep_counted])
-def test_a_duration_that_is_none_is_refused_when_the_dag_is_parsed(call: Callable[[Any], Any], max_wait: Any) -> None:
-    with pytest.raises(ValueError, match="a number of seconds, zero or more"):
-        call(max_wait)
-
-
-def test_counting_needs_a_price() -> None:
-    with pytest.raises(AimlBillingThresholdError, match="needs the price of one job"):
-        require_balance(count_running=True)
-
-
-@pytest.mark.parametrize("count_running", ["True", "['another_dag.job']", "{'another_dag.job': '5 USD'}"])
-@pytest.mark.parametrize(
-    ("balance", "options", "state"),
-    [("2 USD", "", "success"), ("1 USD", "", "failed"), ("1 USD", ", skip_if_insufficient=True", "skipped")],
-)
-def test_a_guard_counts_in_a_test_run(
-    run_dag: Any, sandbox: Sandbox, balance: str, options: str, state: str, count_running: str
-) -> None:
-    """In dag.test(), only one job runs at a time."""
-    sandbox.set_balance(balance)
-    run = run_dag(
-        f"""
-        from airflow_provider_aimlbilling.guard import keep_counted, require_balance
-
-        @task(
-            pre_execute=require_balance("2 USD", count_running={count_running}{options}),
-            post_execute=keep_counted(0.1),
-        )
-        def gate():
-            print("SPENT" + " IT")
-
-        gate()
-        """
-    )
-    assert run.state() == state
-    assert ("SPENT IT" in run.log) is (state == "success")
-    assert ("'another_dag.job' has never run" in run.log) is (count_running != "True")
-    assert len(sandbox.requests) == 1
-
-
-def test_a_guard_counts_as_a_call_with_templates(run_dag: Any, sandbox: Sandbox) -> None:
-    sandbox.set_balance("2 USD")
-    run = run_dag(
-        """
-        from airflow_provider_aimlbilling.guard import keep_counted, require_balance
-
-        @task
-        def gate():
-            require_balance("{{ 1 + 1 }} USD", count_running={"other.job": "{{ 3 }} USD"})
-            print("SPENT" + " IT")
-            keep_counted(0)
-
-        gate()
-        """
-    )
-    assert run.state() == "success"
-    assert "SPENT IT" in run.log
-
-
-@pytest.mark.skipif(not AIRFLOW_3_2, reason="Airflow 3.2 added asynchronous tasks")
-@pytest.mark.parametrize(("balance", "state"), [("2 USD", "success"), ("1 USD", "failed")])
-def test_an_asynchronous_guard_counts(run_dag: Any, sandbox: Sandbox, balance: str, state: str) -> None:
-    sandbox.set_balance(balance)
-    run = run_dag(
-        """
-        from airflow_provider_aimlbilling.guard import arequire_balance
-
-        @task
-        async def gate():
-            await arequire_balance("2 USD", count_running=True)
-            print("SPENT" + " IT")
-
-        gate()
-        """
-    )
-    assert run.state() == state
-    assert ("SPENT IT" in run.log) is (state == "success")
-
-
-class Instance:
-    """A task instance of Airflow 3 beside which nine others run."""
-
-    dag_id, task_id, run_id, map_index = "dag", "job", "run", 3
-
-    def get_ti_count(self, *, dag_id: str, task_ids: list[str], states: list[str] | None) -> int:
-        assert (dag_id, task_ids, states) == ("dag", ["job"], ["running", "deferred"])
-        return 10
-
-
-class Task:
-    def render_template(self, value: object, context: object) -> object:
-        return value
-
-
-def test_a_guard_asks_again_until_it_gives_up(sandbox: Sandbox) -> None:
-    sandbox.set_balance("4 USD")
-    waits: list[float] = []
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        time.sleep(seconds)
-
-    context: Any = {"task": Task(), "ti": Instance()}
-    guard = require_balance("1 USD", count_running=True, max_wait=0.2)
-    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs run now\)"):
-        guard.check(context, wait)
-    assert len(sandbox.requests) == len(waits) + 1
