@@ -7,7 +7,6 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from airflow_provider_aimlbilling.client.api import iso_time
 from airflow_provider_aimlbilling.client.json_fields import contract_error, require_field, usd_field
@@ -18,6 +17,7 @@ from airflow_provider_aimlbilling.exceptions import (
 )
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
 from airflow_provider_aimlbilling.money.runway import WINDOW_DAYS, Runway, estimate_runway
+from airflow_provider_aimlbilling.money.time_zones import time_zone
 from airflow_provider_aimlbilling.money.usage import Usage
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
     :param tz: IANA name of the time zone that days are in.
     :param earlier: when an earlier balance was read, and what the account held; ``None`` for none.
     """
-    zone = _zone(tz)
+    zone = time_zone(tz)
     now = datetime.now(timezone.utc)
     today = (now - SETTLED_AFTER).astimezone(zone).date()
     start, end = (_midnight(day, zone) for day in (today - WINDOW_DAYS * _DAY, today))
@@ -113,18 +113,6 @@ def _spent_by_others(
     # The key's charges may be reported before they are taken from the balance.
     instant = timedelta(microseconds=1)
     return max(left - Fraction(by_key.credits), Fraction()) * (_DAY // instant) / ((now - since) // instant)
-
-
-def _zone(tz: str) -> tzinfo:
-    if tz == "UTC":  # known without a database of time zones
-        return timezone.utc
-    try:
-        return ZoneInfo(tz)
-    except (ValueError, OSError, TypeError, LookupError):
-        raise ValueError(
-            f"tz is the IANA name of a time zone, such as 'Europe/Berlin', and not {tz!r}. If the name is right, "
-            "install the package tzdata."
-        ) from None
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from airflow_provider_aimlbilling.exceptions import (
     AimlBillingBudgetError,
@@ -16,12 +15,12 @@ from airflow_provider_aimlbilling.exceptions import (
     AimlBillingThresholdError,
 )
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, in_both_units
+from airflow_provider_aimlbilling.money.time_zones import time_zone
 
 PERIODS = ("day", "week", "month")
 
 _FORM = "Write it like '200 USD per month' or '200 USD per month in Europe/Berlin'; a period is a day, week or month."
 _TEXT = re.compile(r"(?P<amount>.+?)\s+per\s+(?P<period>\S+)(?:\s+in\s+(?P<zone>\S+))?", re.IGNORECASE)
-_ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
 _ONE_CENT = Amount.from_usd(Decimal("0.01"))
 
 
@@ -205,14 +204,7 @@ def _time_zone(name: str) -> tzinfo:
     :param name: its IANA name.
     :raises AimlBillingBudgetError: if Python does not find it.
     """
-    if name == "UTC":  # does not need the time zone database
-        return timezone.utc
     try:
-        if not _ZONE_NAME.fullmatch(name):
-            raise ValueError
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # OSError: the name is that of a folder of the database
-        raise AimlBillingBudgetError(
-            f"There is no time zone {name[:40]!r} on this machine. Write its IANA name, such as Europe/Berlin. If the "
-            "name is right, install the Python package tzdata."
-        ) from None
+        return time_zone(name)
+    except ValueError as error:
+        raise AimlBillingBudgetError(f"The budget's time zone: {error}") from None

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.tally import Tally, cost_dict, full_names, task_of
@@ -104,24 +103,6 @@ class CostReport:
     def _midnight(self, day: date) -> datetime:
         """Return the start of a day in UTC. Days have 23 or 25 hours when the clock changes."""
         return datetime(day.year, day.month, day.day, tzinfo=self._zone).astimezone(timezone.utc)
-
-
-def time_zone(name: object) -> tzinfo:
-    """
-    Return a time zone.
-
-    :param name: its IANA name, such as ``Europe/Berlin``.
-    :raises ValueError: if there is no such zone, or this machine does not have its data.
-    """
-    if name == "UTC":
-        return timezone.utc  # without the time zone data that a small image may lack
-    try:
-        return ZoneInfo(str(name))
-    except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"{str(name)[:40]!r} is not a time zone of this machine. Write an IANA name such as Europe/Berlin. If it "
-            "is one, install the package tzdata."
-        ) from None
 
 
 def _iso(time: datetime) -> str:

@@ -59,8 +59,9 @@ class GetCostReportOperator(BaseOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read the request log of the window."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-        from airflow_provider_aimlbilling.money.cost_report import CostReport, time_zone
+        from airflow_provider_aimlbilling.money.cost_report import CostReport
         from airflow_provider_aimlbilling.money.cost_text import describe_total, lower_bound, not_attributed
+        from airflow_provider_aimlbilling.money.time_zones import time_zone
         from airflow_provider_aimlbilling.windows import check_log_start, resolve_window
 
         now = datetime.now(timezone.utc)

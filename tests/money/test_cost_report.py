@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from logged_requests import LONG, row
 
-from airflow_provider_aimlbilling.money.cost_report import CostReport, time_zone
+from airflow_provider_aimlbilling.money.cost_report import CostReport
+from airflow_provider_aimlbilling.money.time_zones import time_zone
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 END = datetime(2026, 12, 1, tzinfo=timezone.utc)
