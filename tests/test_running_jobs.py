@@ -150,7 +150,7 @@ def test_a_job_gives_up_when_it_is_its_turn() -> None:
     waits, verdict = one_decision([1_000], [4 * PRICE], seconds=30)
     assert sum(waits) == pytest.approx(30)
     assert not verdict.clears
-    assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs run now)"
+    assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs are running)"
 
 
 @pytest.mark.pure
@@ -341,6 +341,6 @@ def test_a_guard_asks_again_until_it_gives_up(sandbox: Sandbox) -> None:
 
     context: Any = {"task": Task(), "ti": Instance()}
     guard = require_balance("1 USD", count_running=True, max_wait=0.2)
-    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs run now\)"):
+    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs are running\)"):
         guard.check(context, wait)
     assert len(sandbox.requests) == len(waits) + 1
