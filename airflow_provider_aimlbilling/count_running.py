@@ -1,4 +1,4 @@
-"""Ask Airflow how many jobs run, and wait until the account can pay for all of them."""
+"""Ask Airflow how many jobs are running, and wait until the account can pay for all of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def decide_among_running(
     **options: Any,
 ) -> Verdict:
     """
-    Decide for all jobs that run. Wait if the account can pay for this job, but not for all.
+    Decide for all running jobs. Wait if the account can pay for this job, but not for all of them.
 
     :param hook: reads the balance.
     :param gate: the gate for this job.
@@ -48,7 +48,7 @@ def decide_among_running(
     """
     if gate.warning:
         hook.log.warning(gate.warning)
-    # Indexes of a mapped task have consecutive numbers; tasks and runs have any.
+    # Indexes of a mapped task get consecutive numbers; those of other tasks and runs are arbitrary.
     number = crc32(f"{ti.dag_id}.{ti.task_id}.{ti.run_id}".encode()) + (getattr(ti, "map_index", None) or 0)
     decision = decide_when_affordable(
         gate,
@@ -67,17 +67,17 @@ def decide_among_running(
             hook.report(decided)
             return decided
         if not waits:
-            hook.log.info("Waiting for other jobs, for %g seconds at most: %s.", max_wait, verdict.reason)
+            hook.log.info("Waiting for other jobs, for up to %g s: %s.", max_wait, verdict.reason)
             waits = True
         wait(pause)
 
 
 def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], dict[CountedTask, int]]:
-    """Return a function that asks Airflow how many instances of each task run."""
+    """Return a function that asks Airflow how many instances of each task are running."""
     tasks = parse_counted_tasks(count_running, f"{ti.dag_id}.{ti.task_id}")
     for task in tasks[1:]:
         if not any(count_task_instances(ti, *ids) for ids in task.ids):
-            log.warning("count_running: %r has never run. Unless it is new, correct its name.", task.name)
+            log.warning("count_running: %r has never run. Check its name, unless the task is new.", task.name)
 
     def count() -> dict[CountedTask, int]:
         return {task: sum(count_task_instances(ti, *ids, states=COUNTED_STATES) for ids in task.ids) for task in tasks}

@@ -46,13 +46,13 @@ def require_balance(
 
         require_balance("2 USD")
 
-    In a running task it checks at once; in a DAG file it returns the callable. Each index of a mapped task checks for
-    itself, so the remaining ones stop when the money is gone. As ``pre_execute`` it lets a task resume after a
+    In a running task it checks at once; in a DAG file it returns the callable. Each index of a mapped task checks
+    again, so the remaining indexes stop when the money is gone. As ``pre_execute`` it lets a task resume after a
     deferral, because that task has already spent; a plain call always checks.
 
     Jobs that start at the same moment all see the same money. With ``count_running``, the threshold is the price of one
-    job, and the account must be able to pay for all jobs that run, this one included. A job for which there is too
-    little waits for others to end or to give up.
+    job, and the account must be able to pay for all running jobs, this one included. If it can pay for this job but
+    not for all, the job waits for others to end or to give up.
 
     Guards push no XCom because they run inside someone else's task.
 
@@ -64,8 +64,7 @@ def require_balance(
     :param count_running: ``True`` to count the running and deferred instances of this task in all runs; a list of
         ``"dag_id.task_id"`` to count those tasks as well; or a dictionary from such names to the most that one instance
         of the task costs, if that is not this threshold. Templated.
-    :param max_wait: with ``count_running``, seconds that a job waits at most if the account can pay for this job, but
-        not for all that run.
+    :param max_wait: with ``count_running``, the longest time that a job waits for others, in seconds.
     :returns: a callable that takes the context and checks when it is called.
     :raises RuntimeError: it was called in a process that a task started with its own environment
         (``@task.external_python``, a spawned pool), where it cannot check; or in an asynchronous task, which needs
@@ -264,7 +263,7 @@ class Guard:
 
 def keep_counted(seconds: float) -> Callable[..., None]:
     """
-    Let a task run on until its charges have posted, so that guards with ``count_running`` still count it::
+    Keep a task running until its charges have posted, so that guards with ``count_running`` still count it::
 
         SpendingOperator(
             task_id="job",
@@ -272,11 +271,11 @@ def keep_counted(seconds: float) -> Callable[..., None]:
             post_execute=keep_counted(15),
         )
 
-    The API charges after it has answered. A task that ends at once is no longer counted while its price is still in the
-    balance. In a running task, a plain call waits at once; call it in a ``finally`` block if a task that fails may
-    have spent as well, because Airflow calls ``post_execute`` only after a success.
+    The API charges after it has answered. Without this, a task that ends is no longer counted although its price is
+    still in the balance. In a running task, a plain call waits at once. Airflow calls ``post_execute`` only after a
+    success, so call it in a ``finally`` block if a task may fail after it has spent.
 
-    :param seconds: how long it takes until charges have posted.
+    :param seconds: how long charges take to post.
     :returns: a callable for ``post_execute``.
     :raises ValueError: it is not a number of seconds.
     """

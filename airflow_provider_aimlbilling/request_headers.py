@@ -17,7 +17,7 @@ def request_headers() -> dict[str, str]:
         def score():
             client = OpenAI(default_headers=request_headers(), …)
 
-    All requests of a try have the same id. It is no idempotency key: each request is charged.
+    All requests of a try have the same id. It is not an idempotency key: each request is charged.
 
     :returns: ``X-Client-Request-Id`` and its value, which names DAG, run, task, map index and try.
     :raises RuntimeError: it was called outside a running task, or in a process that a task started with its own

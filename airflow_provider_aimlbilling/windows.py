@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Clocks may differ by this much before a window counts as being in the future.
 _MAX_CLOCK_SKEW = timedelta(hours=1)
 
-# A window up to now that is shorter holds nothing yet.
+# A shorter window that ends now holds nothing yet.
 _SHORTEST = timedelta(seconds=1)
 
 # A log that begins at the beginning of time would be read in thousands of parts.
@@ -36,7 +36,7 @@ def resolve_window(
     """
     names = [name for name, value in declared.items() if value is not NOTSET]
     if names == ["end"]:
-        raise ValueError("Set start as well: the data interval's start does not belong to another end.")
+        raise ValueError("Set start as well: the start of the data interval does not go with an end of your own.")
 
     def resolve(name: str, value: object) -> datetime:
         return _data_interval(name, context) if declared[name] is NOTSET else read_time(name, value)
@@ -76,7 +76,7 @@ def read_time(name: str, value: object) -> datetime:
             f"{name} is {str(value)[:40]!r}, which is not a time. Write it like 2026-11-01T00:00:00Z."
         )
     try:
-        # In UTC, because in another time zone Python compares the clock on the wall.
+        # In UTC, because Python compares two times in the same time zone by their wall-clock time.
         return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except OverflowError:
         raise ValueError(f"{name} is {str(value)[:40]!r}, which is out of range.") from None
@@ -84,13 +84,13 @@ def read_time(name: str, value: object) -> datetime:
 
 def check_log_start(start: datetime) -> None:
     """
-    Refuse to read the request log from before there was one.
+    Refuse a window that starts before the API had a request log.
 
     :param start: start of the window, UTC.
     :raises ValueError: if it is too early.
     """
     if start < _EARLIEST_LOG:
-        raise ValueError(f"start is {start.isoformat()}, when there was no API whose log could be read.")
+        raise ValueError(f"start is {start.isoformat()}, which is before the API had a request log. Set a later start.")
 
 
 def _data_interval(name: str, context: Context) -> datetime:

@@ -54,7 +54,7 @@ WAYS: dict[str, Callable[[Sequence[int]], float]] = {
 
 
 def found() -> dict[str, tuple[int, float]]:
-    """Return for each way in how many percent of cases the money lasted, and the median of money to need."""
+    """Return for each way in how many percent of cases the money lasted, and the median of money relative to need."""
     chance = random.Random(28)
     accounts = [spending(chance) for _ in range(ACCOUNTS)]
     results = {}
@@ -71,7 +71,7 @@ def found() -> dict[str, tuple[int, float]]:
 
 def table() -> str:
     """Return the table of the docs."""
-    lines = ["| money for 3 days, at the | lasted 3 days | money to need, median |", "| --- | --- | --- |"]
+    lines = ["| money for 3 days, at the | lasted 3 days | money relative to need, median |", "| --- | --- | --- |"]
     lines += [f"| {way} | {percent} % | {median:.1f} |" for way, (percent, median) in found().items()]
     return "\n".join(lines)
 

@@ -76,7 +76,7 @@ WAYS: dict[str, tuple[str, int, float, int]] = {
     "the same, and the threshold is the price of three jobs": ("inside", 1, 1, 3),
 }
 
-# Guards that count the jobs that run: the slots, and in seconds how late charges post and how long jobs stay counted.
+# Guards that count running jobs: the slots, and in seconds how late charges post and how long jobs stay counted.
 COUNTING_WAYS: dict[str, tuple[int, float, float]] = {
     "guards with `count_running=True`, all ten at once": (10, 0, 0),
     "guards with `count_running=True`, pool of 3": (3, 0, 0),

@@ -144,6 +144,6 @@ def test_a_guard_asks_again_until_it_gives_up(sandbox: Sandbox) -> None:
 
     context: Any = {"task": Task(), "ti": Instance()}
     guard = require_balance("1 USD", count_running=True, max_wait=0.2)
-    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs run now\)"):
+    with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs are running\)"):
         guard.check(context, wait)
     assert len(sandbox.requests) == len(waits) + 1

@@ -153,7 +153,7 @@ def test_budget(example: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch)
     threading.Thread(target=turn_the_week, daemon=True).start()
     run = example("aimlbilling_budget", poll_quickly=True)
     assert [run.state(task) for task in ("gate", "ai_job")] == ["success", "success"]
-    assert "0.50 USD missing: 0.50 USD of the budget of 20.00 USD per week in Europe/Berlin are left" in run.log
+    assert "0.50 USD missing: 0.50 USD left of the budget of 20.00 USD per week in Europe/Berlin" in run.log
 
 
 def test_report_spending(example: Any, sandbox: Sandbox) -> None:

@@ -212,7 +212,7 @@ class AimlBillingClient(NotCopyable):
         :param end: end of the window; with a time zone.
         :param by_model: also report spending by model.
         :param group_by: ``day``, ``model`` or ``day,model``, for :attr:`Usage.groups`; with ``by_model`` only.
-        :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``.
+        :param tz: IANA name of the time zone in which days begin and end, such as ``Europe/Berlin``.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
@@ -240,7 +240,7 @@ class AimlBillingClient(NotCopyable):
         """
         Estimate how long the balance lasts, from the key's spending on each of the last 28 complete days.
 
-        :param tz: IANA name of the time zone that days are in.
+        :param tz: IANA name of the time zone in which days begin and end.
         :param earlier: when an earlier balance was read, and what it was: what left the account since then, top-ups
             considered, and is not this key's spending is added to the rates. This takes two more requests.
         :raises AimlBillingRunwayError: under a week of history, nothing spent, or an earlier balance of just now.

@@ -37,7 +37,7 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
     Read what the estimate needs, and estimate: see :meth:`AimlBillingClient.get_runway`.
 
     :param client: the client.
-    :param tz: IANA name of the time zone that days are in.
+    :param tz: IANA name of the time zone in which days begin and end.
     :param earlier: when an earlier balance was read, and what the account held; ``None`` for none.
     """
     zone = time_zone(tz)

@@ -239,7 +239,7 @@ class AimlBillingHook(BaseHook):
         :param end: end of the window; with a time zone.
         :param by_model: also report spending by model.
         :param group_by: ``day``, ``model`` or ``day,model``, for :attr:`Usage.groups`; with ``by_model`` only.
-        :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``.
+        :param tz: IANA name of the time zone in which days begin and end, such as ``Europe/Berlin``.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`.
@@ -266,7 +266,7 @@ class AimlBillingHook(BaseHook):
         """
         Estimate how long the balance lasts: see :meth:`AimlBillingClient.get_runway`.
 
-        :param tz: IANA name of the time zone that days are in.
+        :param tz: IANA name of the time zone in which days begin and end.
         :param earlier: when an earlier balance was read, and what it was, to include what other keys spend.
         :raises AimlBillingRunwayError: there is too little history, or nothing was spent.
         :raises ValueError: the time zone is unknown, or a time has none.

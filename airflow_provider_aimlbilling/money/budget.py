@@ -45,7 +45,7 @@ class Budget:
 
         :param value: a :class:`Budget`, or text: an amount as :meth:`Amount.parse` reads it, ``per``, the period, and
             optionally ``in`` and a time zone: ``"200 USD per month"``, ``"5000000 credits per day in Asia/Tokyo"``.
-        :raises AimlBillingBudgetError: for anything else: an unknown period or time zone, an amount that is none or is
+        :raises AimlBillingBudgetError: for anything else: an unknown period or time zone, an amount that is invalid or
             below one cent, empty text, a template that was not rendered.
         """
         if isinstance(value, Budget):
@@ -64,7 +64,8 @@ class Budget:
             raise AimlBillingBudgetError(f"The budget {shown} has no valid amount: {error}") from None
         if 0 < amount.credits < _ONE_CENT.credits:
             raise AimlBillingBudgetError(
-                f"The budget {shown} is below one cent. A bare number means credits; dollars are '200 USD per month'."
+                f"The budget {shown} is below one cent. A bare number means credits; write dollars "
+                "as '200 USD per month'."
             )
         period = found["period"].lower()
         if period not in PERIODS:
@@ -91,7 +92,7 @@ class Budget:
         zone = _time_zone(self.time_zone)
         first = self._first_day(moment.astimezone(zone).date())
         start, end = _first_instant(first, zone), _first_instant(self._next_first_day(first), zone)
-        if moment >= end:  # clocks were put back over midnight, so that the former day seems to go on
+        if moment >= end:  # clocks were put back past midnight, so the date is that of the day before
             first = self._next_first_day(first)
             start, end = end, _first_instant(self._next_first_day(first), zone)
         return start, end
@@ -143,7 +144,7 @@ class BudgetUse:
         """
         Return whether enough is left.
 
-        :param needed: what a job needs; ``None`` if that is unknown, and anything above zero is enough.
+        :param needed: what a job needs; ``None`` if that is unknown: then anything above zero is enough.
         """
         return self.left.credits > 0 if needed is None else self.left >= needed
 
@@ -177,7 +178,7 @@ class BudgetUse:
         return cls(Budget(amount, data["period"], data["time_zone"]), since, until, spent)
 
     def __str__(self) -> str:
-        return f"{self.left.usd_text} of the budget of {self.budget} are left"
+        return f"{self.left.usd_text} left of the budget of {self.budget}"
 
 
 def _stored_amount(stored: object) -> Amount:
@@ -188,10 +189,10 @@ def _first_instant(day: date, zone: tzinfo) -> datetime:
     """
     Return the first instant of a day.
 
-    If midnight occurs twice, it is the first of both. If clocks skip it, Python takes the offset of the time before,
-    which leads to the instant at which they are put forward.
+    If midnight occurs twice, this is the first one. If clocks skip it, Python uses the offset from before the change,
+    which gives the instant at which they are put forward.
     """
-    # To UTC and back: compared with each other, times in one zone are compared by the clock on the wall.
+    # To UTC and back: Python compares two times in the same zone by their wall-clock time.
     midnight = datetime.combine(day, time(), zone).astimezone(timezone.utc)
     local = midnight.astimezone(zone)
     return local.replace(tzinfo=timezone(local.utcoffset() or timedelta(0)))

@@ -19,11 +19,11 @@ SERVICE = "AI/ML API"
 
 class CostReport:
     """
-    Adds up rows of the request log. Its size depends on the number of DAGs, days and models, not on that of rows.
+    Adds up rows of the request log. Its size depends on the number of DAGs, days and models, not on the number of rows.
 
     :param start: start of the window, UTC.
     :param end: end of the window, UTC.
-    :param zone: the time zone that days are in.
+    :param zone: the time zone in which days begin and end.
     """
 
     def __init__(self, start: datetime, end: datetime, zone: tzinfo = timezone.utc) -> None:
@@ -53,7 +53,7 @@ class CostReport:
         """
         Return one row for each day, DAG and model, in that order. Amounts are decimal text; unknown ones are ``None``.
 
-        :param dag_ids: DAGs that are known, because ids hold long names only in part.
+        :param dag_ids: known DAGs, to complete the long names that request ids hold only in part.
         """
         names = full_names((key[1] for key in self._tallies if key[1]), dag_ids)
         merged: dict[tuple[date, str | None, str], Tally] = {}

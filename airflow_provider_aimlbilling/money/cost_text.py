@@ -24,7 +24,7 @@ def describe(cost: RunCost, report: dict[str, Any]) -> str:
         total = describe_total(cost.total)
     sentences = [f"The run {cost.run_id!r} of {cost.dag_id!r}: {total}."]
     if report["retries"]["requests"]:
-        sentences.append(f"Tries that were repeated: {_usd(report['retries']['cost_usd'])}.")
+        sentences.append(f"Spent on earlier tries: {_usd(report['retries']['cost_usd'])}.")
     if estimate := report["estimate"]:
         ratio = f" (ratio {estimate['ratio']})" if estimate["ratio"] else ""
         actual = _usd(estimate["actual_usd"])
@@ -51,12 +51,12 @@ def lower_bound(total: Tally) -> str:
 
 
 def not_attributed(unattributed: Tally) -> str:
-    """Return a sentence about requests without an id of a task; empty if there are none."""
+    """Return a sentence about requests that name no task; empty if there are none."""
     if not unattributed.requests:
         return ""
     return (
-        f"Without the id of a task: {describe_total(unattributed)}. A task sends its id if it passes "
-        "request_headers() with its requests."
+        f"Requests that name no task: {describe_total(unattributed)}. To name the task, send request_headers() with "
+        "each request."
     )
 
 

@@ -158,7 +158,9 @@ class Gate:
         """A warning about a threshold that is most likely a mistake; empty if there is none."""
         if self.threshold is None or self.threshold >= _ONE_CENT:
             return ""
-        return f"The threshold {self.threshold} is below one cent. A bare number means credits; dollars are '3 USD'."
+        return (
+            f"The threshold {self.threshold} is below one cent. A bare number means credits; for dollars write '3 USD'."
+        )
 
     @classmethod
     def for_threshold(cls, threshold: object, *, optional: bool) -> Gate:

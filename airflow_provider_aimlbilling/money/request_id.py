@@ -1,5 +1,5 @@
 """
-The id that a task sends with its requests, and how to find the task in it again.
+The id that a task sends with its requests, and how to read the task back from it.
 
 An id looks like this::
 
@@ -150,7 +150,7 @@ def full_name(name: str, candidates: Iterable[str]) -> str:
 
 
 def _fit(name: str, to_escape: re.Pattern[str], room: int) -> str:
-    """Return a name as the id holds it. One that looks shortened is always shortened, so that it is not mistaken."""
+    """Return a name as the id holds it. A full name that looks shortened is shortened, too."""
     if not is_shortened(name) and len(escaped := _escape(name, to_escape)) <= room:
         return escaped
     room -= len(_HASH_MARK) + _HASH_LENGTH

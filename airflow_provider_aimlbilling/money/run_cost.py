@@ -2,7 +2,7 @@
 What one DAG run cost, from the rows of the request log.
 
 A row belongs to the run if its ``client_request_id`` says so. Nothing is guessed: rows without such an id, and rows
-without a cost, are counted and stated, and never taken for zero.
+without a cost, are reported as such, and never count as zero.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_aimlbilling.money.amount import EXACT, Amount, format_usd
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.tally import Tally, cost_dict, full_names, task_of
 
-# The API's clock and Airflow's may differ by this much. Rows of the run that are a little older than it still count.
+# The API's clock and Airflow's may differ by this much, so rows of the run from up to this long before its start count.
 CLOCK_MARGIN = timedelta(minutes=5)
 
 MAX_LINES = 1000  # most lines of the XCom, which Airflow stores in its database
@@ -84,14 +84,14 @@ class RunCost:
 
     @property
     def fingerprint(self) -> str:
-        """Number and cost of the run's requests as text. Two readings with the same one have seen the same charges."""
+        """Number and cost of the run's requests as text. Readings with the same text saw the same charges."""
         return f"{self.total.requests}:{self.total.without_cost}:{self.total.credits.normalize(EXACT):f}"
 
     def lines(self, task_ids: Iterable[str] = ()) -> list[Line]:
         """
         Return the parts of the cost, highest first.
 
-        :param task_ids: all tasks of the DAG if they are known, because ids hold long names only in part.
+        :param task_ids: all tasks of the DAG, if known, to complete the long names that request ids hold only in part.
         """
         names = full_names((key[0] for key in self._tallies), task_ids)
         merged: dict[tuple[str, int, int, str], Tally] = {}
@@ -161,18 +161,18 @@ class RunCost:
 
         :param may_be_incomplete: whether charges may still be missing.
         """
-        # Without any row of the run, zero is a fact only if no other row can be the run's, and none can still come.
+        # If the run has no rows, zero is certain only if no other row can be the run's, and no more can arrive.
         nothing_found = not self.total.requests and (may_be_incomplete or self.unattributed.requests > 0)
         return None if nothing_found else self.total.cost
 
 
 class Settling:
     """
-    Tells when charges have settled: when readings at least so many seconds apart have seen the same ones.
+    Decides when charges have settled: when readings at least this many seconds apart saw the same ones.
 
     :param seconds: how far apart.
     :param fingerprint: of an earlier reading; empty if there was none.
-    :param since: when that was, in seconds since the epoch.
+    :param since: when that reading began, in seconds since the epoch.
     """
 
     def __init__(self, seconds: float, fingerprint: str = "", since: float = 0.0) -> None:
@@ -221,7 +221,7 @@ def read_estimate(value: object) -> Amount:
 
 def compare(estimate: Amount, actual: Amount | None) -> dict[str, Any]:
     """
-    Return an estimate and what it was for as a plain JSON dictionary.
+    Return an estimate, the actual cost and how they differ as a plain JSON dictionary.
 
     :param estimate: what was estimated.
     :param actual: what it cost; ``None`` if that is unknown.

@@ -11,8 +11,8 @@ from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
 
-# Jobs give up one after another, this many seconds apart. It is longer than Airflow usually takes to note that a task
-# has ended. Otherwise two of them would leave where one is enough.
+# Jobs give up one after another, this many seconds apart. That is longer than Airflow usually takes to note that a task
+# has ended. Otherwise two jobs might give up where one would be enough.
 _TURN = 3.0
 _CHECKS_PER_WAIT = 12
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.2, 10.0
@@ -21,7 +21,7 @@ _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.2, 10.0
 @dataclass(frozen=True)
 class CountedTask:
     """
-    A task whose running instances count.
+    A task whose running instances are counted.
 
     :param name: ``dag_id.task_id``.
     :param price: the most that one instance costs; ``None`` if each costs as much as the job that counts.
@@ -47,7 +47,7 @@ def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTas
 
     :param count_running: as in :func:`~airflow_provider_aimlbilling.guard.require_balance`, with templates rendered.
     :param own_name: ``dag_id.task_id`` of the task that counts.
-    :raises AimlBillingThresholdError: it is something else, or a price in it is not an amount.
+    :raises AimlBillingThresholdError: ``count_running`` is something else, or a price in it is not an amount.
     """
     prices: dict[str, Amount | None] = {own_name: None}
     if isinstance(count_running, Mapping):
@@ -65,19 +65,19 @@ def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTas
 
 def _not_tasks(value: object) -> AimlBillingThresholdError:
     return AimlBillingThresholdError(
-        f"count_running has {value!r:.80}. Set it to True to count this task, to a list of other tasks to count as "
-        "well, such as ['my_dag.my_task'], or to a dictionary with the highest price of each, such as "
-        "{'my_dag.my_task': '2 USD'}."
+        f"count_running does not accept {value!r:.80}. Set it to True to count this task, to a list of "
+        "other tasks to count as well, such as ['my_dag.my_task'], or to a dictionary with the highest price of each, "
+        "such as {'my_dag.my_task': '2 USD'}."
     )
 
 
 @dataclass(frozen=True)
 class RunningJobs:
     """
-    How many jobs run, and what they cost together.
+    How many jobs are running, and what they cost together.
 
     :param price: what the job that counts costs.
-    :param counts: the tasks that count, this task first, and how many of their instances run.
+    :param counts: the tasks that are counted, this task first, and how many of their instances are running.
     """
 
     price: Amount
@@ -85,7 +85,7 @@ class RunningJobs:
 
     @property
     def total(self) -> int:
-        """The number of jobs, with the one that counts."""
+        """The number of jobs, including the one that counts."""
         return 1 + sum(self._others().values())
 
     @property
@@ -94,7 +94,7 @@ class RunningJobs:
         credits = int(self.price.rounded_up().credits)
         for task, count in self._others().items():
             credits += count * int((task.price or self.price).rounded_up().credits)
-        return Gate(Amount(credits), note=f"{self.total} jobs run now" if self.total > 1 else "")
+        return Gate(Amount(credits), note=f"{self.total} jobs are running" if self.total > 1 else "")
 
     def _others(self) -> dict[CountedTask, int]:
         own = next(iter(self.counts))
@@ -112,18 +112,19 @@ def decide_when_affordable(
     chance: random.Random,
 ) -> Generator[tuple[float, Verdict], None, Verdict]:
     """
-    Wait until the account can pay for all jobs that run, or until it is this job's turn to give up.
+    Wait until the account can pay for all running jobs, or until it is time for this job to give up.
 
-    Jobs that wait are running as well, so they count for each other. Each gives up when it is its turn, and the others
-    can run as soon as enough have left.
+    Jobs that wait are running as well, so they count each other. They give up at different times, and as soon as
+    enough of them have given up, the others proceed.
 
     :param gate: the gate for this job; its threshold is the job's price.
-    :param count: returns how many instances of each task run, this task first.
+    :param count: returns how many instances of each task are running, this task first.
     :param read: reads the balance.
-    :param seconds: when this job gives up, from now on: :func:`seconds_to_turn`.
-    :param clock: seconds of a clock that is never set.
-    :param chance: chooses when to look again.
-    :returns: a generator. It yields the seconds to wait until it goes on, and why; it returns the final verdict.
+    :param seconds: how long until this job gives up: :func:`seconds_to_turn`.
+    :param clock: returns the seconds of a monotonic clock.
+    :param chance: varies the time between two checks.
+    :returns: a generator. It yields how many seconds to wait before the next check, and the verdict that is the reason;
+        it returns the final verdict.
     """
     if gate.threshold is None:
         raise AimlBillingThresholdError("count_running needs the price of one job as the threshold.")
@@ -140,7 +141,7 @@ def decide_when_affordable(
             return verdict
         for_this_job = gate.decide(reading)
         if not for_this_job.clears:
-            return for_this_job  # no matter how many others leave
+            return for_this_job  # no matter how many others give up
         remaining = gives_up - clock()
         if remaining <= 0:
             return verdict
@@ -149,10 +150,10 @@ def decide_when_affordable(
 
 def seconds_to_turn(number: int, max_wait: float, now: float) -> float:
     """
-    Return after how many seconds it is the turn of a job to give up.
+    Return in how many seconds a waiting job gives up.
 
-    :param number: a number of the job. Jobs with consecutive numbers have different turns: twenty of them in a minute.
-    :param max_wait: all jobs have had a turn after this many seconds.
+    :param number: the number of the job. Jobs with consecutive numbers give up at different times, twenty in a minute.
+    :param max_wait: every job gives up within this many seconds.
     :param now: seconds of a clock that all jobs share.
     """
     turns = max(int(max_wait / _TURN), 1)

@@ -1,4 +1,4 @@
-"""How long the money lasts, from what was spent on each of the last days. A range, or a refusal; never one number."""
+"""How long the money lasts, judged by the spending of recent days: a range or an error, never a single number."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, in_both_units
 from airflow_provider_aimlbilling.money.quantity import parse_quantity, shorten
 
-WINDOW_DAYS = 28  # so many complete days are looked at
-MIN_HISTORY_DAYS = 7  # with fewer, a week's rhythm is unknown
-STRETCH_DAYS = 3  # the cautious rate is that of the most expensive so many days in a row
+WINDOW_DAYS = 28  # how many complete days the rates are based on
+MIN_HISTORY_DAYS = 7  # fewer do not show how the days of a week differ
+STRETCH_DAYS = 3  # the cautious rate is that of the most expensive stretch of this many days
 
-_NO_FIGURE = "Until then nothing is estimated; give gates a threshold by hand."
+_NO_FIGURE = "Until there is an estimate, set the thresholds of gates by hand."
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Runway:
     :param last_day: the last complete day.
     :param cautious: credits per day on the most expensive three days in a row, or the mean if that is higher.
     :param mean: credits per day on average.
-    :param others: credits per day that the account lost to anything but this key; ``None`` if that is unknown. It is
-        part of both rates.
+    :param others: credits per day that left the account without being spent by this key; ``None`` if that is unknown.
+        They are part of both rates.
     :param auto_debit_status: whether the account tops itself up, in the API's words; ``None`` if that is unknown.
     :param read_at: when the balance was read.
     """
@@ -54,7 +54,7 @@ class Runway:
 
     @property
     def history_days(self) -> int:
-        """From how many days the rates are."""
+        """How many days the rates are based on."""
         return (self.last_day - self.first_day).days + 1
 
     @property
@@ -79,7 +79,7 @@ class Runway:
         except AimlBillingPricingError as error:
             raise AimlBillingRunwayError(f"days: {error}") from None
         if not number:
-            raise AimlBillingRunwayError(f"days: {shorten(days)} is not above 0, so that every gate would open.")
+            raise AimlBillingRunwayError(f"days: {shorten(days)} is not above 0, so every gate would open.")
         return _rounded_up(self.cautious * Fraction(number))
 
     @property
@@ -130,15 +130,14 @@ def estimate_runway(
     """
     Estimate how long a balance lasts.
 
-    Of the 28 days before today, those from the first with spending count. A later day that is missing counts as one
-    without spending, so ``spent`` must cover the whole window. Days before the first one do not count: a new account
-    must not look cheap.
+    Of the 28 days before today, only those from the first day with spending on count, so that a new account does not
+    look cheap. A later day that is missing counts as a day without spending, so ``spent`` must cover the whole window.
 
     :param balance: what the account holds.
     :param spent: what was spent on each day.
     :param today: the day that is not complete yet. It does not count.
     :param read_at: when the balance was read.
-    :param others: credits per day that the account lost to anything but the spending in ``spent``.
+    :param others: credits per day that left the account in addition to those in ``spent``.
     :param auto_debit_status: whether the account tops itself up, in the API's words.
     :raises AimlBillingRunwayError: nothing was spent, or there are fewer than seven days of history.
     """
@@ -147,7 +146,7 @@ def estimate_runway(
     start = next((number for number, amount in enumerate(daily) if amount), None)
     if start is None:
         raise AimlBillingRunwayError(
-            f"How long the money lasts is unknown: nothing was spent on the {WINDOW_DAYS} days before {today}. "
+            f"How long the money lasts is unknown: nothing was spent in the {WINDOW_DAYS} days before {today}. "
             f"{_NO_FIGURE}"
         )
     history = daily[start:]
@@ -158,7 +157,7 @@ def estimate_runway(
         )
     mean = sum(history, Fraction()) / len(history)
     stretches = [sum(history[at : at + STRETCH_DAYS], Fraction()) for at in range(len(history) - STRETCH_DAYS + 1)]
-    # Regular spending on every third day has no stretch above the mean.
+    # If the same amount is spent on every third day only, no stretch is above the mean.
     cautious = max(mean, max(stretches) / STRETCH_DAYS)
     extra = others or Fraction()
     return Runway(
@@ -173,4 +172,4 @@ def _rounded_up(credits: Fraction) -> Amount:
     try:
         return Amount(math.ceil(credits))
     except AimlBillingThresholdError:
-        raise AimlBillingRunwayError("The account would have to hold more than any account can.") from None
+        raise AimlBillingRunwayError("No account can hold as much as this would take.") from None

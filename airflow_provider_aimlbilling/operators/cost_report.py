@@ -22,14 +22,14 @@ class GetCostReportOperator(BaseOperator):
     Report what DAGs cost in a window of time, by day and model, as rows for a warehouse.
 
     Returns a list of dictionaries, one for each day, DAG and model. Columns have the names of FOCUS where it has one,
-    and begin with ``x_`` where it has none; see ``docs/guides/what-a-run-cost.md``. Requests without an id of a task
-    are in rows whose ``x_dag_id`` is ``None``. Also pushes the XCom ``summary`` with the totals.
+    and begin with ``x_`` where it has none; see ``docs/guides/what-a-run-cost.md``. Requests that name no task are
+    in rows whose ``x_dag_id`` is ``None``. Also pushes the XCom ``summary`` with the totals.
 
     Without ``start`` and ``end``, the window is the run's data interval.
 
     :param start: start of the window, as ``datetime`` or ISO 8601 text; UTC if it has no time zone; templated.
     :param end: end of the window, in the same form; templated. Default if ``start`` is set: now.
-    :param timezone: IANA name of the time zone that days are in, such as ``Europe/Berlin``; templated.
+    :param timezone: IANA name of the time zone in which days begin and end, such as ``Europe/Berlin``; templated.
     :param aimlbilling_conn_id: id of the Airflow connection whose key sent the requests; templated.
     :raises ValueError: as in :class:`GetUsageOperator`, or this machine does not know the time zone.
     :raises AimlBillingError: or a subclass, as in :meth:`AimlBillingHook.iter_requests`.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # What only a running task needs is imported where it is used: Airflow parses DAG files again and again.
 
-# Time after the wait's own deadline before Airflow's deferral timeout steps in: a reading that has begun may end.
+# Airflow's deferral timeout is this much later than the wait's own deadline, so that a reading in progress can finish.
 _DEFERRAL_SLACK = timedelta(minutes=5)
 _SHORTEST = timedelta(seconds=1)
 
@@ -37,12 +37,12 @@ class GetRunCostOperator(BaseOperator):
     """
     Report what a DAG run cost, by task, map index, try and model, in USD and credits.
 
-    Counts the requests whose ``X-Client-Request-Id`` came from the run's tasks, as :func:`request_headers` sets it. Its
-    XCom has the totals, what retries cost, a comparison with an estimate, and what could not be attributed; see
+    Counts the requests whose ``X-Client-Request-Id``, set by :func:`request_headers`, names a task of the run. Its XCom
+    has the totals, what retries cost, a comparison with an estimate, and what could not be attributed; see
     ``docs/reference/xcoms.md``. A figure that is not known is ``None``, never 0.
 
-    Charges appear some time after the requests that they are for. ``may_be_incomplete`` in the XCom is false only if
-    the window ended at least ``settle_seconds`` ago, or if two readings so far apart have seen the same charges.
+    Charges appear some time after their requests. ``may_be_incomplete`` in the XCom is false only if the window ended
+    at least ``settle_seconds`` ago, or if two readings that far apart saw the same charges.
 
     :param run_id: the DAG run; templated. Default: the run of this task.
     :param run_dag_id: the DAG of the run; templated. Default: the DAG of this task.
@@ -59,7 +59,7 @@ class GetRunCostOperator(BaseOperator):
         default_deferrable``.
     :param aimlbilling_conn_id: id of the Airflow connection whose key sent the requests; templated.
     :raises ValueError: there is no such DAG run, ``start`` is missing for another run, or a time cannot be read. When
-        the DAG is parsed: ``settle_seconds`` or ``settle_timeout`` is not a time to wait.
+        the DAG is parsed: ``settle_seconds`` or ``settle_timeout`` is not a valid number of seconds.
     :raises AimlBillingThresholdError: the estimate is not an amount of money.
     :raises AimlBillingError: or another subclass, as in :meth:`AimlBillingHook.iter_requests`.
     """
@@ -145,7 +145,7 @@ class GetRunCostOperator(BaseOperator):
         from airflow_provider_aimlbilling.waiting.trigger_event import is_stale, read_settled_event
 
         if is_stale(event, try_number(context)):
-            self.log.info("The trigger's event is not of this try of the task. Reading the log again.")
+            self.log.info("The trigger's event is from another try of the task. Reading the log again.")
             return self.execute(context)
         return self._read_and_report(context, read_settled_event(event))
 

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 class EstimateRunwayOperator(BaseOperator):
     """
-    Estimate how many days the balance lasts, and what it takes to last a number of days.
+    Estimate how many days the balance lasts, and what the account must hold to last a given number of days.
 
     Returns what the account must hold to last ``days`` days at the cautious rate, as text that every ``threshold``
     accepts, such as ``"617500 credits"``. Pushes the XCom ``runway`` (:meth:`Runway.to_dict`): the range in days, the
     balance, the rates per day in credits and USD, and whether the account tops itself up; with ``days``,
     ``threshold_credits`` and ``threshold_usd``.
 
-    The rates are those of the connection's key on the last 28 complete days, from the first day with spending: the
+    The rates are those of the connection's key in the last 28 complete days, from the first day with spending: the
     most expensive three days in a row (the cautious one), and the mean. An account that is out of credits lasts 0 days.
 
     :param days: how many days the returned amount lasts, above 0; templated.
-    :param tz: IANA name of the time zone that days are in, such as ``Europe/Berlin``; templated.
-    :param earlier: an earlier XCom ``runway``, as a dictionary or as JSON, to add what the account lost to anything but
-        this key since then, such as other keys; templated. ``None`` or ``"null"`` for none. It must be 20 hours old.
+    :param tz: IANA name of the time zone in which days begin and end, such as ``Europe/Berlin``; templated.
+    :param earlier: an earlier XCom ``runway``, as a dictionary or as JSON, to include what has left the account since
+        then without being spent by this key, such as the spending of other keys; templated. ``None`` or ``"null"`` for
+        none. It must be at least 20 hours old.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
     :raises AimlBillingRunwayError: nothing was spent, there are fewer than seven days of history, or ``days`` or
         ``earlier`` is unusable.
@@ -66,7 +67,7 @@ class EstimateRunwayOperator(BaseOperator):
 
         runway = AimlBillingHook(self.aimlbilling_conn_id).get_runway(tz=self.tz, earlier=self._earlier())
         threshold = runway.threshold_for(self.days)
-        self.log.info("%s To last %s days it takes %s.", runway.summary, self.days, threshold)
+        self.log.info("%s To last %s days, the account must hold %s.", runway.summary, self.days, threshold)
         if self.do_xcom_push:
             figures = {"days": str(self.days), **in_both_units("threshold", threshold)}
             context["ti"].xcom_push(key="runway", value=runway.to_dict() | figures)

@@ -245,7 +245,7 @@ class BalanceSensor(BaseSensorOperator):
         from airflow_provider_aimlbilling.waiting.trigger_event import TimeoutEvent, is_stale, read_event
 
         if is_stale(event, try_number(context)):
-            self.log.info("The trigger's event is not of this try of the task. Reading the balance again.")
+            self.log.info("The trigger's event is from another try of the task. Reading the balance again.")
             return self.execute(context)  # type: ignore[no-any-return]
         if isinstance(event, dict):
             self._push_verdict(context, event.get("verdict"))

@@ -181,7 +181,7 @@ def test_the_use_of_a_budget_covers_what_is_left_of_it() -> None:
     assert not use(Amount.parse("7 USD")).covers(Amount(6_000_001))
     assert use(Amount.parse("9.99 USD")).covers(None)
     assert not use(Amount.parse("10 USD")).covers(None)
-    assert str(use(Amount.parse("7 USD"))) == "3.00 USD of the budget of 10.00 USD per month are left"
+    assert str(use(Amount.parse("7 USD"))) == "3.00 USD left of the budget of 10.00 USD per month"
 
 
 def test_a_budget_survives_json_and_is_present_only_if_requested() -> None:

@@ -33,7 +33,7 @@ def text(*rows: object, may_be_incomplete: bool = False, estimate: Amount | None
 def test_the_summary_says_what_is_known() -> None:
     assert text(row(2_000_000), row(1_000_000, number=2, succeeded=False), estimate=Amount(2_400_000)) == (
         "The run 'r' of 'd': 3,000,000 credits (1.50 USD) for 2 requests, 1 of them failed. "
-        "Tries that were repeated: 1.00 USD. Estimated: 1.20 USD, actual: 1.50 USD (ratio 1.2500)."
+        "Spent on earlier tries: 1.00 USD. Estimated: 1.20 USD, actual: 1.50 USD (ratio 1.2500)."
     )
     assert text(row(0)) == "The run 'r' of 'd': 0 credits (0.00 USD) for 1 request."
 
@@ -41,8 +41,8 @@ def test_the_summary_says_what_is_known() -> None:
 def test_the_summary_says_what_is_not_known() -> None:
     assert text(row(4), row(None), row(7, client_request_id=None), may_be_incomplete=True) == (
         "The run 'r' of 'd': at least 4 credits (0.000002 USD) for 2 requests. Charges may still be missing. "
-        "The log has no cost for 1 of 2 requests. The total is a lower bound. Without the id of a task: "
-        "7 credits (0.0000035 USD) for 1 request. A task sends its id if it passes request_headers() with its requests."
+        "The log has no cost for 1 of 2 requests. The total is a lower bound. Requests that name no task: "
+        "7 credits (0.0000035 USD) for 1 request. To name the task, send request_headers() with each request."
     )
     assert text(row(7, client_request_id=None), estimate=Amount(2)).startswith(
         "The run 'r' of 'd': 0 requests at an unknown cost. Estimated: 0.000001 USD, actual: unknown. "

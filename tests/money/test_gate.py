@@ -155,14 +155,14 @@ def test_what_is_available_is_the_least_of_balance_key_limit_and_budget(
 def test_the_reason_begins_with_the_smallest_figure() -> None:
     gate = Gate(Amount(5 * USD))
     assert gate.decide(Balance(50 * USD, budget=budget(3))).reason == (
-        "2.00 USD missing: 3.00 USD of the budget of 20.00 USD per month are left, balance 50.00 USD, needs 5.00 USD"
+        "2.00 USD missing: 3.00 USD left of the budget of 20.00 USD per month, balance 50.00 USD, needs 5.00 USD"
     )
     assert gate.decide(Balance(4 * USD, budget=budget(12))).reason == (
-        "1.00 USD missing: balance 4.00 USD, 12.00 USD of the budget of 20.00 USD per month are left, needs 5.00 USD"
+        "1.00 USD missing: balance 4.00 USD, 12.00 USD left of the budget of 20.00 USD per month, needs 5.00 USD"
     )
     opened = gate.decide(Balance(9 * USD, budget=budget(6), key_limit=KeyLimit("day", 8 * USD, USD)))
     assert opened.reason == (
-        "6.00 USD of the budget of 20.00 USD per month are left, the key may still spend 7.00 USD (limit 8.00 USD this "
+        "6.00 USD left of the budget of 20.00 USD per month, the key may still spend 7.00 USD (limit 8.00 USD this "
         "day, spent 1.00 USD), balance 9.00 USD, needs 5.00 USD"
     )
 
@@ -194,7 +194,7 @@ def test_without_a_threshold_low_balance_decides_and_the_budget_must_have_someth
         None,
         Amount(0),
     )
-    assert used_up.reason.startswith("0.00 USD of the budget of 20.00 USD per month are left, balance 50.00 USD")
+    assert used_up.reason.startswith("0.00 USD left of the budget of 20.00 USD per month, balance 50.00 USD")
     assert "low" not in used_up.reason.replace("low-balance", "")
     assert "raise the budget or wait" in used_up.refusal("team_a")
     low = Balance(9 * USD, low_balance=True, low_balance_threshold=10 * USD, budget=budget(0))

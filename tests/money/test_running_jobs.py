@@ -138,7 +138,7 @@ def test_a_job_gives_up_when_it_is_its_turn() -> None:
     waits, verdict = one_decision([1_000], [4 * PRICE], seconds=30)
     assert sum(waits) == pytest.approx(30)
     assert not verdict.clears
-    assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs run now)"
+    assert verdict.reason == "498.00 USD missing: balance 2.00 USD, needs 500.00 USD (1000 jobs are running)"
 
 
 @pytest.mark.parametrize("max_wait", [0, 0.5, 3, 60, 3600])

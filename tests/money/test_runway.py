@@ -90,7 +90,7 @@ def test_less_than_a_week_of_history_is_refused_with_the_day_on_which_it_will_do
 
 @pytest.mark.parametrize("days", [{}, {TODAY: Amount(5)}, {TODAY - timedelta(days=3): Amount(0)}])
 def test_without_spending_there_is_no_figure(days: dict[date, Amount]) -> None:
-    with pytest.raises(AimlBillingRunwayError, match="nothing was spent on the 28 days before 2026-11-26"):
+    with pytest.raises(AimlBillingRunwayError, match="nothing was spent in the 28 days before 2026-11-26"):
         estimate_runway(Amount(100), days, TODAY, read_at=READ_AT)
 
 

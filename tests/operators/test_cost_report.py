@@ -53,7 +53,7 @@ def test_costs_are_rows_by_day_dag_and_model(run_dag: Any, sandbox: Sandbox) -> 
     assert (summary["requests"], summary["unattributed"]["cost_usd"]) == (6, "7.00")
     assert (summary["is_lower_bound"], summary["may_be_incomplete"]) == (False, False)
     assert "28,000,000 credits (14.00 USD) for 6 requests, in 5 rows." in run.log
-    assert "Without the id of a task: 14,000,000 credits (7.00 USD) for 1 request." in run.log
+    assert "Requests that name no task: 14,000,000 credits (7.00 USD) for 1 request." in run.log
     assert KEY not in run.log
 
 
@@ -70,7 +70,7 @@ def test_days_are_those_of_the_time_zone(run_dag: Any, sandbox: Sandbox) -> None
     [
         (f"{WINDOW}, timezone='Mars'", "'Mars' is not a time zone of this machine"),
         ("", "Set start."),
-        ("start='0001-01-01'", "when there was no API whose log could be read"),
+        ("start='0001-01-01'", "before the API had a request log"),
         ("start='2026-11-02', end='2026-11-01'", "is before its start"),
         ("start=\"{{ params.get('x') }}\", end='2026-11-02'", "start is 'None', which is not a time"),
     ],

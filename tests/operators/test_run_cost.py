@@ -111,7 +111,7 @@ def test_the_cost_of_a_run_is_exact_by_task_map_index_try_and_model(run_dag: Any
     assert (report["dag_id"], report["run_id"]) == (run.dag_run.dag_id, run.dag_run.run_id)
     assert report["may_be_incomplete"] is True, "the requests were a moment ago"
     assert report["unattributed"]["requests"] == report["other_runs"]["requests"] == 0
-    assert "728 credits (0.000364 USD) for 14 requests. Tries that were repeated: 0.000114 USD." in run.log
+    assert "728 credits (0.000364 USD) for 14 requests. Spent on earlier tries: 0.000114 USD." in run.log
     assert "group.job 1 1 sandbox/chat 4 0 8 8 0.0001" in run.log
     assert KEY not in run.log + json.dumps(report)
 
@@ -167,7 +167,7 @@ def test_requests_without_an_id_of_a_task_are_stated_and_cost_somebody_else(run_
     assert (report["requests"], report["cost_credits"]) == (1, str(HELLO))
     assert (report["unattributed"]["requests"], report["unattributed"]["cost_credits"]) == (3, str(3 * HELLO))
     assert (report["other_runs"]["requests"], report["other_runs"]["cost_credits"]) == (1, str(HELLO))
-    assert "Without the id of a task: 150 credits (0.000075 USD) for 3 requests." in run.log
+    assert "Requests that name no task: 150 credits (0.000075 USD) for 3 requests." in run.log
 
 
 def test_a_run_whose_requests_carry_no_id_is_never_reported_as_free(run_dag: Any, sandbox: Sandbox) -> None:
@@ -321,7 +321,7 @@ INVALID = {
     "not a time": ("start='yesterday'", "start is 'yesterday', which is not a time"),
     "no end": ("start='2026-11-01', end=None", "end is 'None', which is not a time"),
     "backwards": ("start='2026-11-02', end='2026-11-01'", "which is not before its end"),
-    "beginning of time": ("start='0001-01-01'", "when there was no API whose log could be read"),
+    "beginning of time": ("start='0001-01-01'", "before the API had a request log"),
     "future": ("start='2126-11-02'", "which is not before its end"),
 }
 

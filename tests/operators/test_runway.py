@@ -70,7 +70,7 @@ def test_a_gate_takes_the_days_that_the_money_must_last(run_dag: Any, history: A
 @pytest.mark.parametrize(
     ("days", "arguments", "message"),
     [
-        ([], "", "nothing was spent on the 28 days before"),
+        ([], "", "nothing was spent in the 28 days before"),
         (["1 USD"] * 6, "", "7 complete days are needed"),
         (["1 USD"] * 7, "days=0", "is not above 0"),
         (["1 USD"] * 7, "days='{{ none }}'", "is not a quantity of 'day'"),

@@ -39,7 +39,7 @@ def test_a_gate_compares_with_what_is_left_of_its_budget(
     run = run_dag(body)
     assert run.state() == ("success" if enough else CLOSED.get(gate, "success"))
     if not enough:
-        assert "0.01 USD missing: 1.99 USD of the budget of 5.00 USD per month are left, balance 46.99 USD" in run.log
+        assert "0.01 USD missing: 1.99 USD left of the budget of 5.00 USD per month, balance 46.99 USD" in run.log
     if gate in ("check", "guard") and not enough:
         assert "raise the budget or wait for its next period, which begins at" in run.log
     if gate == "branch":
@@ -71,7 +71,7 @@ def test_without_a_threshold_something_of_the_budget_must_be_left(run_dag: Any, 
     sandbox.spend("0.01 USD", "a")
     run = run_dag(body)
     assert run.state() == CLOSED.get(gate, "success")
-    assert "0.00 USD of the budget of 5.00 USD per month are left" in run.log
+    assert "0.00 USD left of the budget of 5.00 USD per month" in run.log
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -96,8 +96,8 @@ def test_a_waiting_gate_opens_when_the_next_period_begins(
     assert run.state() == "success"
     assert run.xcom()["budget"]["since"] == "2026-12-01T00:00:00+00:00"
     assert run.xcom()["budget"]["spent_usd"] == "0.00"
-    assert "0.00 USD of the budget of 5.00 USD per month are left" in run.log
-    assert "Gate open: 5.00 USD of the budget of 5.00 USD per month are left" in run.log
+    assert "0.00 USD left of the budget of 5.00 USD per month" in run.log
+    assert "Gate open: 5.00 USD left of the budget of 5.00 USD per month" in run.log
 
 
 @pytest.mark.parametrize("gate", GATES)
