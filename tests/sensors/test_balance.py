@@ -76,8 +76,13 @@ def test_a_waiting_gate_opens_after_a_top_up(run_dag: Any, sandbox: Sandbox, fir
 @pytest.mark.parametrize("mode", MODES)
 def test_a_timeout_reports_balance_shortfall_and_error(run_dag: Any, sandbox: Sandbox, mode: str) -> None:
     sandbox.set_balance("1.50 USD")
-    threading.Timer(0.5, lambda: sandbox.fail(status=502)).start()
-    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=1.2, {MODES[mode]})")
+
+    def fail_after_two_readings() -> None:
+        wait_until(lambda: len(sandbox.requests) >= 2, seconds=60)
+        sandbox.fail(status=502)
+
+    threading.Thread(target=fail_after_two_readings, daemon=True).start()
+    run = run_dag(f"BalanceSensor(task_id='gate', threshold='2 USD', poke_interval=0.3, timeout=2, {MODES[mode]})")
     assert run.state() == "failed"
     if mode != "reschedule":  # each poke is a separate process there, and the last one read no balance
         assert "balance 1.50 USD" in run.log
