@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from airflow_provider_aimlbilling.compat import count_task_instances
+from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.money.running_jobs import (
     CountedTask,
+    Turn,
     decide_when_affordable,
     parse_counted_tasks,
-    seconds_to_turn,
 )
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
-    from airflow_provider_aimlbilling.money.gate import Gate, Verdict
+    from airflow_provider_aimlbilling.money.gate import Verdict
 
-# A job in one of these states may have spent money that has not been charged yet.
-COUNTED_STATES = ("running", "deferred")
+# A job in one of these states may have spent money that has not been charged yet. So may one that resumes after a
+# deferral, but until it runs it has the states of a job that has not started.
+COUNTED_STATES = ("running", "deferred", "restarting")
 
 
 def decide_among_running(
@@ -41,7 +43,7 @@ def decide_among_running(
     :param gate: the gate for this job.
     :param ti: the task instance of this job, from its context.
     :param count_running: as in :func:`parse_counted_tasks`.
-    :param max_wait: as in :func:`seconds_to_turn`.
+    :param max_wait: as in :meth:`Turn.of`.
     :param wait: waits for some seconds.
     :param options: as in :meth:`AimlBillingHook.read`.
     :raises AimlBillingError: or a subclass, as in :func:`parse_counted_tasks` and :meth:`AimlBillingHook.read`.
@@ -49,12 +51,13 @@ def decide_among_running(
     if gate.warning:
         hook.log.warning(gate.warning)
     # Indexes of a mapped task get consecutive numbers; those of other tasks and runs are arbitrary.
-    number = crc32(f"{ti.dag_id}.{ti.task_id}.{ti.run_id}".encode()) + (getattr(ti, "map_index", None) or 0)
+    identity = f"{ti.dag_id}.{ti.task_id}.{ti.run_id}.{getattr(ti, 'try_number', 0)}"
+    number = crc32(identity.encode()) + (getattr(ti, "map_index", None) or 0)
     decision = decide_when_affordable(
         gate,
         _running_counter(ti, count_running, hook.log),
         partial(hook.read, **options),
-        seconds=seconds_to_turn(number, max_wait, time.time()),
+        turn=Turn.of(number, max_wait, time.time()),
         clock=time.monotonic,
         chance=random.Random(),  # noqa: S311 - nothing secret
     )
@@ -75,6 +78,9 @@ def decide_among_running(
 def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], dict[CountedTask, int]]:
     """Return a function that asks Airflow how many instances of each task are running."""
     tasks = parse_counted_tasks(count_running, f"{ti.dag_id}.{ti.task_id}")
+    for task in tasks:
+        if warning := Gate(task.price).warning:
+            log.warning("count_running, %s: %s", task.name, warning)
     for task in tasks[1:]:
         if not any(count_task_instances(ti, *ids) for ids in task.ids):
             log.warning("count_running: %r has never run. Check its name, unless the task is new.", task.name)

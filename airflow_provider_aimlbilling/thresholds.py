@@ -131,7 +131,7 @@ def check_count_running(count_running: object) -> None:
 
     tasks = count_running
     if isinstance(count_running, Mapping):
-        tasks = list(count_running)
+        tasks = dict.fromkeys(count_running, 1)  # Airflow renders prices, and no names
         for price in count_running.values():
             check_threshold(price)
     if isinstance(tasks, (list, tuple, set, frozenset)):

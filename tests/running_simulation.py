@@ -11,7 +11,7 @@ from itertools import count
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.money.running_jobs import CountedTask, decide_when_affordable, seconds_to_turn
+from airflow_provider_aimlbilling.money.running_jobs import CountedTask, Turn, decide_when_affordable
 
 # Seconds that Airflow takes to start a job in a free slot, and to note that one has ended.
 STARTING, ENDING = (0.1, 3.0), (0.1, 1.0)
@@ -90,7 +90,7 @@ class World:
             Gate(Amount(job.price)),
             lambda: {self.task: self.running},
             lambda: Balance(balance=max(self.balance, 0)),
-            seconds=seconds_to_turn(self.first + index, self.max_wait, self.now),
+            turn=Turn.of(self.first + index, self.max_wait, self.now),
             clock=lambda: self.now,
             chance=self.chance,
         )

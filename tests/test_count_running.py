@@ -15,7 +15,8 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
 @pytest.mark.parametrize(
-    "count_running", ["dag.task", b"dag.task", None, 0, 1, ["task"], [".task"], ["dag."], [None], {"dag.task": "x"}]
+    "count_running",
+    ["dag.task", b"dag.task", None, 0, 1, ["task"], [".task"], [None], {"dag.task": "x"}, {"{{ params.task }}": 1}],
 )
 def test_tasks_that_cannot_be_counted_are_refused_when_the_dag_is_parsed(count_running: object) -> None:
     with pytest.raises(AimlBillingThresholdError):
@@ -125,7 +126,7 @@ class Instance:
     dag_id, task_id, run_id, map_index = "dag", "job", "run", 3
 
     def get_ti_count(self, *, dag_id: str, task_ids: list[str], states: list[str] | None) -> int:
-        assert (dag_id, task_ids, states) == ("dag", ["job"], ["running", "deferred"])
+        assert (dag_id, task_ids, states) == ("dag", ["job"], ["running", "deferred", "restarting"])
         return 10
 
 

@@ -28,6 +28,7 @@ _NEXT_STEP = "Update this provider, or switch api_version in the connection betw
 _FRACTION = re.compile(r"\.\d+")
 
 EXACT_TEXT_FIELDS = frozenset({"next_cursor"})  # read with cursor_field(), which checks them instead
+MAX_COUNT = 2**53
 MAX_CURSOR = 4096  # characters
 
 _KIND_NAMES: dict[type, str] = {
@@ -116,8 +117,9 @@ def count_field(answer: Mapping[str, Any], name: str) -> int:
     :raises AimlBillingContractError: if it is not.
     """
     count = require_field(answer, name, Decimal)
-    if not count.is_finite() or count < 0 or count != count.to_integral_value():
-        raise contract_error(name, "a whole number", count)
+    # The upper bound comes first: to write out 1e1000000 as an integer takes half a minute.
+    if not count.is_finite() or not 0 <= count <= MAX_COUNT or count != count.to_integral_value():
+        raise contract_error(name, f"a whole number up to {MAX_COUNT:,}", count)
     return int(count)
 
 

@@ -113,8 +113,9 @@ class RequestLog:
         self, page: _Page, seen: set[_Key], query: Mapping[str, str], retries: int
     ) -> Iterator[tuple[_Key, LoggedRequest]]:
         """Iterate over the rows of a part, each of them once, until there are as many as the API counts."""
+        total = 0
         for pause in (*REREAD_PAUSES, None):
-            total, offset, this_time = page.total, 0, set[_Key]()
+            total, offset, this_time = max(total, page.total), 0, set[_Key]()
             while True:
                 known = len(this_time)
                 for key, row in page.rows:
@@ -123,10 +124,12 @@ class RequestLog:
                         seen.add(key)
                         yield key, row
                 offset += len(page.rows)
-                if offset >= page.total or len(this_time) == known:  # all of the page came before
+                if offset >= max(total, page.total) or len(this_time) == known:  # all of the page came before
+                    break
+                if offset >= total + _MAX_PART:  # rows arrive as quickly as they are read
                     break
                 page = self._read_page(query, offset, retries)
-            if not page.has_more and len(seen) >= page.total:
+            if not page.has_more and len(seen) >= max(total, page.total):
                 return
             if pause is not None:
                 time.sleep(pause)

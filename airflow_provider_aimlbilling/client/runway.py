@@ -58,7 +58,8 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
         daily_spending(usage, start, end, zone),
         today,
         read_at=now,
-        others=None if earlier is None else _spent_by_others(client, earlier, held, now),
+        # An earlier balance of 0 may stand for one below 0, and the difference is not what others spent.
+        others=_spent_by_others(client, earlier, held, now) if earlier and earlier[1].credits else None,
         auto_debit_status=status,
     )
 

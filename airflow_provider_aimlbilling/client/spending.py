@@ -14,6 +14,10 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
 from airflow_provider_aimlbilling.money.usage import Usage, combine_usage, split_window
 
+# An answer may end a little before the requested time, since usage is recorded late anyway. One that ends earlier is
+# not the answer to the request.
+MAX_USAGE_LAG = timedelta(minutes=5)
+
 
 def read_budget_use(api: Api, budget: Budget) -> BudgetUse:
     """
@@ -35,6 +39,11 @@ def read_budget_use(api: Api, budget: Budget) -> BudgetUse:
         raise AimlBillingContractError(
             f"The API reported the usage since {iso_time(usage.start)}, but the budget's period began at "
             f"{iso_time(since)}. What was spent before is unknown. Update this provider."
+        )
+    if usage.end < max(since, now - MAX_USAGE_LAG):
+        raise AimlBillingContractError(
+            f"The API was asked for the usage up to now, and answered up to {iso_time(usage.end)}. What was spent "
+            "since then is unknown. Update this provider."
         )
     return BudgetUse(budget, since, until, usage.total.amount)
 

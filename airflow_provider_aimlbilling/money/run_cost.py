@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
@@ -138,8 +139,8 @@ class RunCost:
             "may_be_incomplete": may_be_incomplete,
             "retries": retries.to_dict(),
             "estimate": None if estimate is None else compare(estimate, cost),
-            "tasks": [{"task_id": name, **tally.to_dict()} for name, tally in tasks.items()],
-            "models": [{"model": name, **tally.to_dict()} for name, tally in models.items()],
+            "tasks": [{"task_id": name, **tally.to_dict()} for name, tally in islice(tasks.items(), MAX_LINES)],
+            "models": [{"model": name, **tally.to_dict()} for name, tally in islice(models.items(), MAX_LINES)],
             "lines": [
                 {
                     "task_id": line.task_id,
@@ -150,6 +151,8 @@ class RunCost:
                 }
                 for line in lines[:MAX_LINES]
             ],
+            "tasks_left_out": max(0, len(tasks) - MAX_LINES),
+            "models_left_out": max(0, len(models) - MAX_LINES),
             "lines_left_out": max(0, len(lines) - MAX_LINES),
             "unattributed": self.unattributed.to_dict(),
             "other_runs": self.other_runs.to_dict(),
@@ -172,7 +175,7 @@ class Settling:
 
     :param seconds: how far apart.
     :param fingerprint: of an earlier reading; empty if there was none.
-    :param since: when that reading began, in seconds since the epoch.
+    :param since: when that reading ended, in seconds since the epoch.
     """
 
     def __init__(self, seconds: float, fingerprint: str = "", since: float = 0.0) -> None:
@@ -180,16 +183,17 @@ class Settling:
         self.since = since
         self._seconds = seconds
 
-    def update(self, fingerprint: str, at: float) -> bool:
+    def update(self, fingerprint: str, began: float, ended: float) -> bool:
         """
         Take one reading, and return whether the charges have settled.
 
         :param fingerprint: :attr:`RunCost.fingerprint`.
-        :param at: when the reading began, in seconds since the epoch.
+        :param began: when the reading began, in seconds since the epoch.
+        :param ended: when it ended. A long one may have read its last rows only then.
         """
         if fingerprint != self.fingerprint:
-            self.fingerprint, self.since = fingerprint, at
-        return at - self.since >= self._seconds
+            self.fingerprint, self.since = fingerprint, ended
+        return began - self.since >= self._seconds
 
     def next_reading(self, at: float, deadline: float) -> float:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from airflow_provider_aimlbilling.money.gate import Gate, Verdict
 # Jobs give up one after another, this many seconds apart. That is longer than Airflow usually takes to note that a task
 # has ended. Otherwise two jobs might give up where one would be enough.
 _TURN = 3.0
+_NAME = re.compile(r"[\w.-]*[\w-]\.[\w-][\w.-]*")  # a DAG id, a dot and a task id, as Airflow allows them
 _CHECKS_PER_WAIT = 12
 _SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.2, 10.0
 
@@ -49,17 +51,22 @@ def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTas
     :param own_name: ``dag_id.task_id`` of the task that counts.
     :raises AimlBillingThresholdError: ``count_running`` is something else, or a price in it is not an amount.
     """
+    if isinstance(count_running, Iterable) and not isinstance(count_running, (str, bytes)):
+        for name in count_running:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise _not_tasks(name)
     prices: dict[str, Amount | None] = {own_name: None}
     if isinstance(count_running, Mapping):
         for name, price in count_running.items():
             prices[name] = Amount.parse(price)
+            if not Amount.parse(price).credits:
+                raise AimlBillingThresholdError(
+                    f"count_running prices {name} at 0, so that it would not count. Give the most that one job costs."
+                )
     elif isinstance(count_running, Iterable) and not isinstance(count_running, (str, bytes)):
         prices |= dict.fromkeys(count_running)
     elif count_running is not True:
         raise _not_tasks(count_running)
-    for name in prices:
-        if not isinstance(name, str) or not all(name.partition(".")):
-            raise _not_tasks(name)
     return [CountedTask(name, price) for name, price in prices.items()]
 
 
@@ -102,12 +109,42 @@ class RunningJobs:
         return {**self.counts, own: max(self.counts[own] - 1, 0)}
 
 
+@dataclass(frozen=True)
+class Turn:
+    """
+    When a waiting job gives up.
+
+    :param seconds: in how many seconds, or up to ``length`` later if more jobs than ``turns`` are running.
+    :param length: seconds that a turn lasts.
+    :param turns: how many turns there are.
+    """
+
+    seconds: float
+    length: float
+    turns: int
+
+    @classmethod
+    def of(cls, number: int, max_wait: float, now: float) -> Turn:
+        """
+        Return the turn of a job.
+
+        :param number: the number of the job. Jobs with consecutive numbers have different turns, 19 in a minute.
+        :param max_wait: every job gives up within this many seconds.
+        :param now: seconds of a clock that all jobs share.
+        """
+        turns = max(int(max_wait / _TURN) - 1, 1)
+        length = max_wait / (turns + 1)
+        round_of_turns = length * turns
+        seconds = (number % turns * length - now) % round_of_turns if max_wait else 0.0
+        return cls(seconds, length, turns)
+
+
 def decide_when_affordable(
     gate: Gate,
     count: Callable[[], Mapping[CountedTask, int]],
     read: Callable[[], Balance | InsufficientBalanceError],
     *,
-    seconds: float,
+    turn: Turn,
     clock: Callable[[], float],
     chance: random.Random,
 ) -> Generator[tuple[float, Verdict], None, Verdict]:
@@ -120,7 +157,7 @@ def decide_when_affordable(
     :param gate: the gate for this job; its threshold is the job's price.
     :param count: returns how many instances of each task are running, this task first.
     :param read: reads the balance.
-    :param seconds: how long until this job gives up: :func:`seconds_to_turn`.
+    :param turn: when this job gives up.
     :param clock: returns the seconds of a monotonic clock.
     :param chance: varies the time between two checks.
     :returns: a generator. It yields how many seconds to wait before the next check, and the verdict that is the reason;
@@ -129,8 +166,9 @@ def decide_when_affordable(
     if gate.threshold is None:
         raise AimlBillingThresholdError("count_running needs the price of one job as the threshold.")
     price = gate.threshold
-    gives_up = clock() + seconds
-    interval = min(max(seconds / _CHECKS_PER_WAIT, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+    gives_up = clock() + turn.seconds
+    interval = min(max(turn.seconds / _CHECKS_PER_WAIT, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
+    extra = chance.uniform(0, turn.length)
     while True:
         # The count must come first. A job that is charged and ends between the two is then counted although its price
         # is no longer in the balance, which is safe. In the other order it would be missing from both.
@@ -143,19 +181,9 @@ def decide_when_affordable(
         if not for_this_job.clears:
             return for_this_job  # no matter how many others give up
         remaining = gives_up - clock()
+        if remaining <= 0 and extra and jobs.total > turn.turns:
+            # Others have the same turn. Those that look a little later see that these have left.
+            gives_up, remaining, extra = gives_up + extra, remaining + extra, 0.0
         if remaining <= 0:
             return verdict
         yield min(interval * chance.uniform(0.6, 1.4), remaining), verdict
-
-
-def seconds_to_turn(number: int, max_wait: float, now: float) -> float:
-    """
-    Return in how many seconds a waiting job gives up.
-
-    :param number: the number of the job. Jobs with consecutive numbers give up at different times, twenty in a minute.
-    :param max_wait: every job gives up within this many seconds.
-    :param now: seconds of a clock that all jobs share.
-    """
-    turns = max(int(max_wait / _TURN), 1)
-    turn_at = number % turns * max_wait / turns
-    return (turn_at - now) % max_wait if max_wait else 0.0

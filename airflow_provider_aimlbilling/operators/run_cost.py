@@ -116,7 +116,7 @@ class GetRunCostOperator(BaseOperator):
         from airflow_provider_aimlbilling.money.run_cost import Settling
 
         settling, deadline = Settling(self.settle_seconds), began + self.settle_timeout
-        settling.update(cost.fingerprint, began)
+        settling.update(cost.fingerprint, began, time.time())
         if self.deferrable:
             self._defer(context, window, settling, deadline)
         self.log.info("Waiting until two readings %g s apart show the same charges.", self.settle_seconds)
@@ -130,7 +130,7 @@ class GetRunCostOperator(BaseOperator):
                 self.log.warning("Still waiting for the charges to settle: %s", error)
                 pause = max(self.settle_seconds, error.retry_after or 0.0)
                 continue
-            settled = settling.update(cost.fingerprint, reading)
+            settled = settling.update(cost.fingerprint, reading, time.time())
             pause = settling.next_reading(time.time(), deadline)
         return self._report(context, window, cost, estimate, began, settled=settled)
 
@@ -237,7 +237,7 @@ class GetRunCostOperator(BaseOperator):
         is_other = (window.dag_id, window.run_id) != (ti.dag_id, ti.run_id)
         if (
             is_other
-            and window.end is None
+            and (window.end is None or window.end.timestamp() > read_at)
             and has_dag_run(context, window.dag_id, window.run_id, ["queued", "running"])
         ):
             settled = False  # it can still send requests

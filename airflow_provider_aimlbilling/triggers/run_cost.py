@@ -104,8 +104,8 @@ class RunCostTrigger(BaseTrigger):
             began = time.time()
             seconds_left = max(self.deadline - began, 0.0)
             try:
-                cost = await asyncio.wait_for(self._read(window), seconds_left + READING_GRACE)
-                if settling.update(cost.fingerprint, began):
+                cost, began = await asyncio.wait_for(self._read(window), seconds_left + READING_GRACE)
+                if settling.update(cost.fingerprint, began, time.time()):
                     return {"status": "settled", "fingerprint": settling.fingerprint}
                 pause = settling.next_reading(time.time(), self.deadline)
             except AimlBillingUnavailable as error:
@@ -116,14 +116,17 @@ class RunCostTrigger(BaseTrigger):
             if not seconds_left or time.time() >= self.deadline:
                 return {"status": "timeout"}
 
-    async def _read(self, window: RunWindow) -> RunCost:
+    async def _read(self, window: RunWindow) -> tuple[RunCost, float]:
+        """Read the log. Return what the run cost so far, and when the reading began."""
         locks = _locks.setdefault(asyncio.get_running_loop(), {})
         async with locks.setdefault(self.aimlbilling_conn_id, asyncio.Lock()):
             client = AimlBillingClient(await self._settings())  # looked up each time: a rotated key counts at once
             # Not a thread of the event loop's own: each log line of a trigger needs one of those.
             executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aimlbilling-run-cost")
             try:
-                return await asyncio.get_running_loop().run_in_executor(executor, window.read, client, time.time())
+                began = time.time()
+                cost = await asyncio.get_running_loop().run_in_executor(executor, window.read, client, began)
+                return cost, began
             finally:
                 client.close()
                 executor.shutdown(wait=False)

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_aimlbilling.client.json_fields import amount_field, parse_object, require_field, time_field
+from airflow_provider_aimlbilling.client.json_fields import (
+    amount_field,
+    count_field,
+    parse_object,
+    require_field,
+    time_field,
+)
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 
 
@@ -48,3 +54,10 @@ def test_times_are_converted_to_utc() -> None:
     for text in ("yesterday", "0001-01-01T00:00:00+05:00"):
         with pytest.raises(AimlBillingContractError, match="a time"):
             time_field({"at": text}, "at")
+
+
+@pytest.mark.parametrize("number", ["1e1000000", "1e5000", "9007199254740993"])
+def test_a_huge_count_is_refused_before_it_is_written_out(number: str) -> None:
+    """As an integer, the first one takes half a minute in which no other thread runs."""
+    with pytest.raises(AimlBillingContractError, match="a whole number up to 9,007,199,254,740,992"):
+        count_field(parse_object(f'{{"requests": {number}}}'.encode()), "requests")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -346,3 +346,34 @@ def test_a_row_without_id_or_time_is_an_error_that_names_the_field(
         read_one(sandbox, client, {}, name)
     with pytest.raises(AimlBillingContractError, match=f"'{name}'"):
         read_one(sandbox, client, {name: None})
+
+
+def numbered_rows(numbers: Iterable[int]) -> list[Any]:
+    created = "2026-01-01T00:00:01.000Z"
+    return [BODY["data"][0] | {"request_id": f"row-{number}", "created": created} for number in numbers]
+
+
+def test_a_total_that_shrinks_loses_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica of the API that is behind may answer for the second page."""
+    monkeypatch.setattr(request_log, "REREAD_PAUSES", (0.0,))
+
+    def reply(query: Mapping[str, str]) -> Any:
+        first = query["offset"] == "0"
+        pagination = {"total": 150 if first else 100, "has_more": first}
+        return {"data": numbered_rows(range(100 if first else 0)), "pagination": pagination}
+
+    with LogServer(reply) as server, pytest.raises(AimlBillingUnavailable, match="counts 150 rows"):
+        list(reader(server.url).iter_requests(DAY, DAY + HOUR))
+
+
+def test_a_log_that_grows_as_quickly_as_it_is_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "REREAD_PAUSES", ())
+    numbers = count()
+
+    def reply(query: Mapping[str, str]) -> Any:
+        pagination = {"total": int(query["offset"]) + 150, "has_more": True}
+        return {"data": numbered_rows(islice(numbers, 100)), "pagination": pagination}
+
+    with LogServer(reply) as server, pytest.raises(AimlBillingUnavailable, match="Read it again later"):
+        list(reader(server.url).iter_requests(DAY, DAY + HOUR))
+    assert next(numbers) < 3_000

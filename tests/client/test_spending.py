@@ -104,6 +104,8 @@ UNKNOWN: dict[str, tuple[Any, str, type[AimlBillingError]]] = {
     "spend negative": (USAGE | {"spend": -1}, "200 OK", AimlBillingContractError),
     "spend as text": (USAGE | {"spend": "1.50"}, "200 OK", AimlBillingContractError),
     "another currency": (USAGE | {"currency": "EUR"}, "200 OK", AimlBillingContractError),
+    "no window": (USAGE | {"end": "2026-11-01T00:00:00Z"}, "200 OK", AimlBillingContractError),
+    "an early end": (USAGE | {"end": "2026-11-26T13:20:00Z"}, "200 OK", AimlBillingContractError),
     "a later start": (USAGE | {"start": "2026-11-25T13:30:00Z"}, "200 OK", AimlBillingContractError),
 }
 

@@ -16,7 +16,7 @@ from airflow_provider_aimlbilling.money import run_cost
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.request_id import encode_request_id
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
-from airflow_provider_aimlbilling.money.run_cost import RunCost, Settling, compare, read_estimate
+from airflow_provider_aimlbilling.money.run_cost import MAX_LINES, RunCost, Settling, compare, read_estimate
 from airflow_provider_aimlbilling.money.tally import full_names
 
 END = START + timedelta(hours=1)
@@ -174,15 +174,16 @@ def test_an_estimate_is_read_in_every_form_that_the_operator_pushes() -> None:
 
 def test_charges_have_settled_when_readings_far_enough_apart_agree() -> None:
     settling = Settling(120)
-    assert [settling.update(*reading) for reading in (("1:0:5", 1000), ("1:0:5", 1119))] == [False, False]
+    assert not settling.update("1:0:5", 900, 1000)
+    assert not settling.update("1:0:5", 1119, 1119)
     assert settling.next_reading(1119, deadline=9999) == 1
-    assert settling.update("1:0:5", 1120)
-    assert not settling.update("2:0:5", 1130), "a late row"
+    assert settling.update("1:0:5", 1120, 1121)
+    assert not settling.update("2:0:5", 1129, 1130), "a late row"
     assert settling.next_reading(1130, deadline=1200) == 70
-    assert not settling.update("2:0:6", 1250), "a late charge"
-    assert settling.update("2:0:6", 1370)
+    assert not settling.update("2:0:6", 1240, 1250), "a late charge"
+    assert settling.update("2:0:6", 1370, 1371)
     resumed = Settling(120, settling.fingerprint, settling.since)
-    assert resumed.update("2:0:6", 1371)
+    assert resumed.update("2:0:6", 1371, 1372)
 
 
 def test_late_charges_change_the_fingerprint() -> None:
@@ -194,3 +195,11 @@ def test_late_charges_change_the_fingerprint() -> None:
     assert len(set(seen)) == 4
     cost.add_all([row(5, run="another"), row(5, client_request_id=None)])
     assert cost.fingerprint == seen[-1]
+
+
+def test_the_result_has_a_limited_length_and_says_what_is_left_out() -> None:
+    rows = [row(1, task=f"task_{number}", model=f"model_{number}") for number in range(MAX_LINES + 2)]
+    found = result(*rows)
+    for name in ("tasks", "models", "lines"):
+        assert (len(found[name]), found[f"{name}_left_out"]) == (MAX_LINES, 2)
+    assert found["requests"] == MAX_LINES + 2

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+import running_simulation
 from running_simulation import DURATIONS, PRICES, Job, World
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
@@ -16,9 +17,9 @@ from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.money.running_jobs import (
     CountedTask,
     RunningJobs,
+    Turn,
     decide_when_affordable,
     parse_counted_tasks,
-    seconds_to_turn,
 )
 
 pytestmark = pytest.mark.pure
@@ -70,6 +71,17 @@ def test_jobs_do_not_starve_each_other(duration: str) -> None:
     assert ran.count(4) > RUNS * 0.9
 
 
+@pytest.mark.parametrize(("jobs", "money", "max_wait"), [(100, 4, 60), (40, 1, 60), (10, 4, 5), (10, 4, 1)])
+def test_more_jobs_than_turns_do_not_all_give_up(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, money: int, max_wait: float
+) -> None:
+    """Also if all of them start in the same instant, so that those of one turn would leave in the same instant."""
+    monkeypatch.setattr(running_simulation, "STARTING", (0, 0))
+    for seed in range(20):
+        world = World([Job(PRICE, 20)] * jobs, money * PRICE, jobs, max_wait, random.Random(seed)).run()
+        assert 1 <= len(world.ran) <= money
+
+
 def test_jobs_that_can_all_be_paid_all_run_at_once() -> None:
     world = World([Job(PRICE, 20) for _ in range(10)], 10 * PRICE, 10, 60, random.Random(7)).run()
     assert len(world.ran) == 10
@@ -84,7 +96,7 @@ def one_decision(counts: list[int], balances: list[int], *, seconds: float = 60)
         Gate(Amount(PRICE)),
         lambda: {task: counts.pop(0) if len(counts) > 1 else counts[0]},
         lambda: Balance(balance=balances.pop(0) if len(balances) > 1 else balances[0]),
-        seconds=seconds,
+        turn=Turn(seconds, 0, 1),
         clock=lambda: now,
         chance=random.Random(8),
     )
@@ -115,7 +127,7 @@ def test_jobs_are_counted_before_the_balance_is_read() -> None:
         money[0], running[0] = 0, 1  # they cost more than they should have: nothing is left for this one
 
     decision = decide_when_affordable(
-        Gate(Amount(PRICE)), count, read, seconds=0, clock=lambda: 0, chance=random.Random(9)
+        Gate(Amount(PRICE)), count, read, turn=Turn(0, 0, 1), clock=lambda: 0, chance=random.Random(9)
     )
     with pytest.raises(StopIteration) as end:
         next(decision)
@@ -144,13 +156,15 @@ def test_a_job_gives_up_when_it_is_its_turn() -> None:
 @pytest.mark.parametrize("max_wait", [0, 0.5, 3, 60, 3600])
 def test_every_job_has_a_turn_within_max_wait(max_wait: float) -> None:
     now = 1_800_000_000.25
-    turns = [seconds_to_turn(number, max_wait, now) for number in range(5_000)]
-    assert 0 <= min(turns) <= max(turns) <= max_wait
-    assert len(set(turns)) == max(max_wait // 3, 1)
+    turns = [Turn.of(number, max_wait, now) for number in range(5_000)]
+    assert min(turn.seconds for turn in turns) >= 0
+    assert max(turn.seconds + turn.length for turn in turns) <= max_wait
+    assert turns[0].turns == max(max_wait // 3 - 1, 1)
 
 
 def test_consecutive_jobs_give_up_at_different_times_whenever_they_start() -> None:
-    gives_up = sorted(now + seconds_to_turn(number, 60, now) for number, now in enumerate([7.0, 9.5] * 10))
+    starts = [7.0, 9.5] * 9 + [7.0]
+    gives_up = sorted(now + Turn.of(number, 60, now).seconds for number, now in enumerate(starts))
     assert all(later - earlier > 2.9 for earlier, later in itertools.pairwise(gives_up))
 
 
@@ -200,7 +214,10 @@ def test_this_task_always_counts(count_running: object, tasks: list[CountedTask]
         b"dag.task",
         None,
         1,
-        3.5,
+        [["dag", "task"]],
+        [" dag.task"],
+        ["dag.task\n"],
+        ["a.b, c.d"],
         ["task"],
         [".task"],
         ["dag."],
@@ -212,3 +229,9 @@ def test_this_task_always_counts(count_running: object, tasks: list[CountedTask]
 def test_tasks_that_cannot_be_counted_are_refused(count_running: object) -> None:
     with pytest.raises(AimlBillingThresholdError):
         parse_counted_tasks(count_running, "dag.own")
+
+
+@pytest.mark.parametrize("price", [0, "0 USD", "0 credits"])
+def test_a_task_that_would_not_count_is_refused(price: object) -> None:
+    with pytest.raises(AimlBillingThresholdError, match="would not count"):
+        parse_counted_tasks({"dag.other": price}, "dag.own")
