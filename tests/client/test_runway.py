@@ -86,6 +86,15 @@ def test_an_estimate_takes_two_requests(sandbox: Sandbox, client: AimlBillingCli
     assert paths == ["/v2/billing/transactions", "/v2/usage"]
 
 
+def test_an_earlier_balance_of_zero_says_nothing_about_others(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    """The account may have been overdrawn, so the difference is not what others spent."""
+    sandbox.set_balance("100 USD")
+    now = datetime.now(timezone.utc)
+    for ago in range(1, 12):
+        sandbox.spend("1 USD", at=now - timedelta(days=ago))
+    assert client.get_runway(earlier=(now - timedelta(days=1), Amount(0))).others is None
+
+
 def test_an_unknown_balance_is_not_a_balance_of_zero(sandbox: Sandbox, client: AimlBillingClient) -> None:
     sandbox.fail(status=503)
     with pytest.raises(AimlBillingUnavailable):

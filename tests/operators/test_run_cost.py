@@ -383,6 +383,22 @@ def test_a_scheduler_whose_clock_is_wrong_loses_no_request(sandbox: Sandbox, min
     assert GetRunCostOperator(task_id="x").execute(context)["cost_credits"] == "9"
 
 
+@pytest.mark.parametrize(("ahead", "incomplete"), [(timedelta(days=1), True), (-timedelta(minutes=30), False)])
+def test_a_run_that_goes_on_within_the_window_is_not_complete(
+    sandbox: Sandbox, ahead: timedelta, incomplete: bool
+) -> None:
+    """It can still send requests, unless the window has ended."""
+    sandbox.spend(
+        9, "sandbox/chat", at=NOW - timedelta(minutes=40), client_request_id=encode_request_id("d", "other", "t", -1, 1)
+    )
+    context = own_context()
+    context["ti"].get_dr_count = lambda **_: 1
+    now = datetime.now(timezone.utc)
+    event = {"status": "settled", "fingerprint": "1:0:9", "try_number": 2}
+    operator = GetRunCostOperator(task_id="x", run_id="other", start=now - timedelta(hours=1), end=now + ahead)
+    assert operator.execute_complete(context, event)["may_be_incomplete"] is incomplete
+
+
 def test_an_event_of_another_try_is_not_taken_for_this_one(sandbox: Sandbox) -> None:
     sandbox.spend(9, "sandbox/chat", client_request_id=encode_request_id("d", "r", "t", -1, 1))
     event = {"status": "settled", "fingerprint": "1:0:9", "try_number": 1}
