@@ -150,8 +150,9 @@ def full_name(name: str, candidates: Iterable[str]) -> str:
 
 
 def _fit(name: str, to_escape: re.Pattern[str], room: int) -> str:
-    """Return a name as the id holds it. A full name that looks shortened is shortened, too."""
-    if not is_shortened(name) and len(escaped := _escape(name, to_escape)) <= room:
+    """Return a name as the id holds it. A full name that looks shortened, escaped or not, is shortened, too."""
+    escaped = _escape(name, to_escape)
+    if len(escaped) <= room and not is_shortened(name) and not is_shortened(escaped):
         return escaped
     room -= len(_HASH_MARK) + _HASH_LENGTH
     head = next(head for end in range(room, -1, -1) if len(head := _escape(name[:end], to_escape)) <= room)

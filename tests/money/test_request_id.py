@@ -164,3 +164,11 @@ def test_parsing_never_raises_and_accepts_only_what_was_encoded() -> None:
 def test_what_is_no_task_gets_no_id(task: tuple[str, str, str, int, int]) -> None:
     with pytest.raises(ValueError, match="No task has these names and numbers"):
         encode_request_id(*task)
+
+
+@pytest.mark.parametrize("name", ["é.-AAAAAAAAAAA", "a+.-abcdefghijk", "é..-AAAAAAAAAAA", "a..-AAAAAAAAAAA"])
+def test_a_name_that_looks_shortened_once_it_is_escaped_is_found_again(name: str) -> None:
+    found = parse_request_id(encode_request_id(name, name, name, -1, 1))
+    assert found
+    assert found.matches(name, name, name)
+    assert not found.matches(f"{name}x")
