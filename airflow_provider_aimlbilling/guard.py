@@ -278,10 +278,15 @@ def keep_counted(seconds: float) -> Callable[..., None]:
     :param seconds: how long charges take to post.
     :returns: a callable for ``post_execute``.
     :raises ValueError: it is not a number of seconds.
+    :raises RuntimeError: it was called in an event loop, or in a process that a task started with its own environment.
     """
     check_seconds("keep_counted", seconds)
     if current_context() is not None:
+        if in_event_loop():
+            raise RuntimeError("keep_counted would block the event loop. Write: await asyncio.sleep(…)")
         time.sleep(seconds)
+    elif in_process_started_by_task():
+        raise RuntimeError("keep_counted was called in a process that a task started. Call it in the task itself.")
     return partial(_keep_counted, seconds)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -148,3 +151,31 @@ def test_a_guard_asks_again_until_it_gives_up(sandbox: Sandbox) -> None:
     with pytest.raises(InsufficientBalanceError, match=r"needs 10.00 USD \(10 jobs are running\)"):
         guard.check(context, wait)
     assert len(sandbox.requests) == len(waits) + 1
+
+
+@pytest.mark.skipif(not AIRFLOW_3_2, reason="Airflow 3.2 added asynchronous tasks")
+def test_keep_counted_does_not_block_the_loop_of_an_asynchronous_task(run_dag: Any) -> None:
+    run = run_dag(
+        """
+        from airflow_provider_aimlbilling.guard import keep_counted
+
+        @task
+        async def gate():
+            keep_counted(60)
+
+        gate()
+        """
+    )
+    assert run.state() == "failed"
+    assert "Write: await asyncio.sleep(" in run.log
+
+
+def test_keep_counted_in_a_subprocess_of_a_task_fails_instead_of_not_waiting() -> None:
+    code = "from airflow_provider_aimlbilling.guard import keep_counted; keep_counted(60)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CTX")}
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(
+        command, env=env | {"AIRFLOW_CTX_TASK_ID": "job"}, check=False, capture_output=True, text=True
+    )
+    assert finished.returncode
+    assert "Call it in the task itself." in finished.stderr

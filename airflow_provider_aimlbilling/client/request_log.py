@@ -137,8 +137,8 @@ class RequestLog:
         # Rows that land while it is read shift others down, and hide none of them. So what was counted at first counts.
         if page.has_more or len(seen) < total:
             raise AimlBillingUnavailable(
-                f"The request log counts {total:,} rows from {query['start']} to {query['end']}, but sent only "
-                f"{len(seen):,} different ones. Read it again later."
+                f"The request log counts {total:,} rows from {query['start']} to {query['end']}, but it sent "
+                f"{len(seen):,} different ones{' and has more' if page.has_more else ''}. Read it again later."
             )
 
     def _read_page(self, query: Mapping[str, str], offset: int, retries: int) -> _Page:

@@ -18,13 +18,10 @@ from airflow_provider_aimlbilling.exceptions import (
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
 from airflow_provider_aimlbilling.money.runway import WINDOW_DAYS, Runway, estimate_runway
 from airflow_provider_aimlbilling.money.time_zones import time_zone
-from airflow_provider_aimlbilling.money.usage import Usage
+from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER, Usage
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.client.client import AimlBillingClient
-
-# Usage comes from the vendor's analytics, and charges post late. The vendor does not say by how much; this is our own.
-SETTLED_AFTER = timedelta(hours=1)
 
 # Two balances that are closer together say little about a day. A daily run may come a little early.
 MIN_BETWEEN_BALANCES = timedelta(hours=20)

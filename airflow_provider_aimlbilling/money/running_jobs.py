@@ -58,8 +58,8 @@ def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTas
     prices: dict[str, Amount | None] = {own_name: None}
     if isinstance(count_running, Mapping):
         for name, price in count_running.items():
-            prices[name] = Amount.parse(price)
-            if not Amount.parse(price).credits:
+            prices[name] = amount = Amount.parse(price)
+            if not amount.credits:
                 raise AimlBillingThresholdError(
                     f"count_running prices {name} at 0, so that it would not count. Give the most that one job costs."
                 )

@@ -17,6 +17,10 @@ RETENTIONS = ("no_reset", "day", "week", "month")
 
 MAX_WINDOW = timedelta(days=92)  # documented limit of the usage endpoints
 
+# Charges post after the calls that they are for, and usage comes from the vendor's analytics. The vendor does not say
+# when the figures are complete; this value is our own.
+SETTLED_AFTER = timedelta(hours=1)
+
 
 @dataclass(frozen=True)
 class Transaction:

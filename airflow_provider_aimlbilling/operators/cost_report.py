@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
@@ -12,9 +12,6 @@ from airflow_provider_aimlbilling.links.billing import BillingPageLink
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
-
-# As in GetUsageOperator.
-_SETTLED_AFTER = timedelta(hours=1)
 
 
 class GetCostReportOperator(BaseOperator):
@@ -62,6 +59,7 @@ class GetCostReportOperator(BaseOperator):
         from airflow_provider_aimlbilling.money.cost_report import CostReport
         from airflow_provider_aimlbilling.money.cost_text import describe_total, lower_bound, not_attributed
         from airflow_provider_aimlbilling.money.time_zones import time_zone
+        from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER
         from airflow_provider_aimlbilling.windows import check_log_start, resolve_window
 
         now = datetime.now(timezone.utc)
@@ -71,7 +69,7 @@ class GetCostReportOperator(BaseOperator):
         report = CostReport(start, end, zone)
         if end > start:
             report.add_all(AimlBillingHook(self.aimlbilling_conn_id).iter_requests(start=start, end=end))
-        is_recent = end > now - _SETTLED_AFTER
+        is_recent = end > now - SETTLED_AFTER
         rows = report.rows([str(getattr(context["ti"], "dag_id", ""))])
         self.log.info(
             "From %s to %s: %s, in %d row%s.%s",

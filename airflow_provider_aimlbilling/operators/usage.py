@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_aimlbilling.compat import NOTSET, BaseOperator
@@ -12,10 +12,6 @@ from airflow_provider_aimlbilling.links.billing import BillingPageLink
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
-
-# Charges post after the calls that they are for, and usage comes from the vendor's analytics. The vendor does not say
-# when the figures are complete; this value is our own.
-SETTLED_AFTER = timedelta(hours=1)
 
 
 class GetUsageOperator(BaseOperator):
@@ -62,7 +58,7 @@ class GetUsageOperator(BaseOperator):
         """Read the usage in the window."""
         from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
         from airflow_provider_aimlbilling.money.amount import Amount
-        from airflow_provider_aimlbilling.money.usage import Spend, Usage
+        from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER, Spend, Usage
         from airflow_provider_aimlbilling.windows import resolve_window
 
         # Read before the request, because later charges may be missing from its answer.

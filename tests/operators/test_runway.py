@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from support import KEY
 
-from airflow_provider_aimlbilling.client.runway import SETTLED_AFTER
 from airflow_provider_aimlbilling.exceptions import AimlBillingAuthError, AimlBillingRunwayError
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 IMPORT = "from airflow_provider_aimlbilling.operators.runway import EstimateRunwayOperator\n"

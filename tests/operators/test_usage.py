@@ -130,8 +130,10 @@ def test_the_window_ends_now_by_default(run_dag: Any, sandbox: Sandbox) -> None:
 def test_a_month_that_has_just_begun_is_reported_as_nothing_spent_so_far(
     run_dag: Any, sandbox: Sandbox, seconds: int, end: bool
 ) -> None:
-    start = datetime.now(timezone.utc) + timedelta(seconds=seconds)
-    run = report(run_dag, f"start='{start.isoformat()}'" + (f", end='{start.isoformat()}'" if end else ""))
+    start = (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat()
+    if not end:  # rendered just before the task executes: it may take seconds to get that far
+        start = f"{{{{ (macros.datetime.now().astimezone() + macros.timedelta(seconds={seconds})).isoformat() }}}}"
+    run = report(run_dag, f"start='{start}'" + (f", end='{start}'" if end else ""))
     usage = run.xcom()
     assert (usage["spend_usd"], usage["spend_credits"], usage["requests"]) == ("0.00", "0", 0)
     assert (usage["models"], usage["may_be_incomplete"]) == ([], True)
