@@ -47,7 +47,7 @@ class RunCostTrigger(BaseTrigger):
     :param settle_seconds: seconds between two readings that agree.
     :param deadline: seconds since the epoch.
     :param fingerprint: of the worker's reading.
-    :param since: when the worker began that reading, in seconds since the epoch.
+    :param since: when that reading ended, in seconds since the epoch.
     :param try_number: try of the task that defers.
     """
 
