@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_aimlbilling import __version__
-
 PACKAGE = "airflow-provider-aimlbilling"
 CONNECTION_TYPE = "aimlbilling"
 DEFAULT_CONN_ID = "aimlbilling_default"
@@ -54,7 +52,6 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": PACKAGE,
         "name": INTEGRATION,
         "description": "Gate tasks on the balance of a prepaid AI/ML API account.",
-        "versions": [__version__],
         "integrations": [
             {
                 "integration-name": INTEGRATION,

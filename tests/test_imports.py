@@ -23,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "__init__": set(),
     "exceptions": set(),
     "compat": set(),
-    "get_provider_info": {"__init__"},
+    "get_provider_info": set(),
     "money": {"exceptions"},
     "client": {"__init__", "exceptions", "get_provider_info", "money"},
     "metrics": {"compat", "money"},

@@ -11,6 +11,8 @@ from importlib.metadata import distribution, entry_points
 from pathlib import Path
 from typing import Any
 
+import airflow as airflow_module
+import jsonschema
 import pytest
 from support import AIRFLOW, AIRFLOW_3, ROOT, modules_loaded_by
 
@@ -85,6 +87,27 @@ def test_everything_that_the_provider_info_names_exists() -> None:
     assert getattr(importlib.import_module(module), name) is AimlBillingHook
     assert connection["connection-type"] == AimlBillingHook.conn_type
     assert AimlBillingHook.default_conn_name == "aimlbilling_default"
+
+
+# Newer than the schema of an older Airflow, which ignores them. Airflow 3.2 and later read all of them, though the
+# schema of none of them lists conn-fields and ui-field-behaviour.
+NEWER_KEYS = {
+    "": set() if AIRFLOW_3 else {"integrations", "operators", "sensors", "hooks"},
+    "connection-types": {"conn-fields", "ui-field-behaviour", "hook-name"},
+}
+
+
+def test_the_provider_info_follows_the_schema_of_this_airflow() -> None:
+    """Airflow only logs a violation, and then leaves the provider out. Keys that it does not know have no effect."""
+    schema = json.loads((Path(airflow_module.__file__).parent / "provider_info.schema.json").read_text())
+    info = get_provider_info()
+    jsonschema.validate(info, schema)
+    known = schema["properties"]
+    assert info.keys() - NEWER_KEYS[""] <= known.keys()
+    for name, entries in info.items():
+        for entry in entries if name in known and isinstance(entries, list) else []:
+            if isinstance(entry, dict):
+                assert entry.keys() <= known[name]["items"]["properties"].keys() | NEWER_KEYS.get(name, set()), name
 
 
 def test_the_connection_form_is_declared_only_once() -> None:
