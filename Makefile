@@ -5,7 +5,7 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
 
-.PHONY: help demo test check platforms matrix bench parallel ui audit constraints clean
+.PHONY: help demo test check platforms matrix bench parallel ui audit constraints dist docs release-check sbom clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
@@ -17,6 +17,8 @@ help:
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
 	@echo "make parallel     let parallel jobs count each other on real services, and see how many of them spend"
 	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
+	@echo "make docs         build the documentation site into .build/site"
+	@echo "make release-check build, inspect and install what would be published, and run the demo from it"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"
 
@@ -36,6 +38,7 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 	$(BIN)/python tools/check_wheel.py
+	$(BIN)/python tools/check_workflows.py
 
 platforms: .venv/installed
 	@$(BIN)/python tools/platforms.py
@@ -61,6 +64,18 @@ audit:
 	$(PYTHON) -m venv .build/audit
 	.build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	.build/audit/bin/python tools/audit.py
+
+docs:
+	@$(PYTHON) tools/docs.py
+
+dist:
+	@$(PYTHON) tools/distributions.py $(EXPECTED)
+
+sbom: dist
+	@$(PYTHON) tools/sbom.py $(AIRFLOW)
+
+release-check:
+	@$(PYTHON) tools/release_check.py $(AIRFLOW)
 
 constraints:
 	constraints/update.sh

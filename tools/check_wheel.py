@@ -26,21 +26,23 @@ def broken_links(description: str) -> Iterator[str]:
             yield target
 
 
-def main() -> None:
-    built = wheel(ROOT / ".build" / "dist")
+def check(built: Path, source: set[str]) -> None:
+    """
+    Print what a wheel holds; exit if that is wrong.
+
+    :param built: the wheel.
+    :param source: the files of the package, relative to the root of the project.
+    """
     with zipfile.ZipFile(built) as archive:
         names = set(archive.namelist())
         (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         metadata = email.message_from_bytes(archive.read(metadata_name))
+        changed = {name for name in source & names if archive.read(name) != (ROOT / name).read_bytes()}
     package = {name for name in names if name.startswith(f"{PACKAGE}/")}
-    source = {
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / PACKAGE).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
     problems = {
         "missing": source - package,
         "not in the source": package - source,
+        "other than in the source": changed,
         "outside the package": {name for name in names - package if ".dist-info/" not in name},
         "required, but missing": {f"{PACKAGE}/py.typed"} - package,
         "links that break on the package index": set(broken_links(str(metadata.get_payload()))),
@@ -53,7 +55,16 @@ def main() -> None:
     if metadata["Description-Content-Type"] != "text/markdown":
         sys.exit(f"{built.name}: the long description is not Markdown")
     print(f"{built.name}: {len(package)} files of the package, {built.stat().st_size:,} bytes")
-    print(f"Requires: {', '.join(metadata.get_all('Requires-Dist', []))}")
+    print(f"Requires: {', '.join(metadata.get_all('Requires-Dist', []))}", flush=True)
+
+
+def main() -> None:
+    source = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / PACKAGE).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    check(wheel(ROOT / ".build" / "dist"), source)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 Create a virtual environment with one Airflow release, its constraints, and other packages. Standard library only.
 
 usage: python3 tools/environment.py DIRECTORY AIRFLOW_VERSION [PACKAGE…]
-       python3 tools/environment.py --uv     (install uv if needed, and print its path)
+       python3 tools/environment.py --tools GROUP   (install a dependency group of pyproject.toml, without Airflow)
+       python3 tools/environment.py --uv            (install uv if needed, and print its path)
 """
 
 from __future__ import annotations
@@ -63,6 +64,23 @@ def make(directory: Path, airflow: str, packages: list[str], python: str = sys.e
     return created
 
 
+def tools(group: str) -> Path:
+    """
+    Create ``.build/tools/GROUP`` with a dependency group of ``pyproject.toml``, unless it is up to date.
+
+    :param group: the group's name.
+    :returns: the folder of its programs.
+    """
+    directory = ROOT / ".build" / "tools" / group
+    stamp, wanted = directory / "installed", (ROOT / "pyproject.toml").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(directory, ignore_errors=True)
+        run([uv(), "venv", "--quiet", "--no-project", "--python", sys.executable, directory])
+        run([uv(), "pip", "install", "--quiet", "--python", directory / "bin" / "python", "--group", group])
+        stamp.write_text(wanted)
+    return directory / "bin"
+
+
 def wheel(into: Path) -> Path:
     """
     Build this project's wheel.
@@ -88,5 +106,7 @@ def run(command: list[str | Path]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--uv"]:
         print(uv())
+    elif sys.argv[1] == "--tools":
+        print(tools(sys.argv[2]))
     else:
         make(Path(sys.argv[1]).absolute(), sys.argv[2], sys.argv[3:])

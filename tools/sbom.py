@@ -1,0 +1,47 @@
+"""
+List everything that an installation of the wheel consists of, as a CycloneDX bill of materials.
+
+It describes the newest cell of the matrix: the wheel with that Airflow under its constraints. Other installations have
+other versions.
+
+usage: python3 tools/sbom.py AIRFLOW_VERSION   (writes .build/release/sbom.cdx.json; run tools/distributions.py first)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from distributions import DIST, use_time_of_commit
+from environment import PROJECT, ROOT, make, run, tools
+
+SBOM = ROOT / ".build" / "release" / "sbom.cdx.json"
+DIRECT = {"apache-airflow", "asgiref", "jinja2", "requests", "urllib3"}
+
+
+def write(environment: Path) -> None:
+    """
+    Write the bill of materials of an environment, and check that it names the package and its dependencies.
+
+    :param environment: the interpreter of the environment.
+    """
+    use_time_of_commit()
+    options = ["--pyproject", ROOT / "pyproject.toml", "--mc-type", "library", "--output-reproducible"]
+    options += ["--output-format", "JSON", "--output-file", SBOM, "--validate"]
+    run([tools("release") / "cyclonedx-py", "environment", *options, environment])
+    found = json.loads(SBOM.read_text())
+    names = {component["name"].lower() for component in found["components"]}
+    if found["metadata"]["component"]["name"] != PROJECT or not names >= DIRECT:
+        sys.exit(f"{SBOM} does not name {PROJECT} and its dependencies.")
+    licensed = sum(bool(component.get("licenses")) for component in found["components"])
+    print(f"{SBOM.name}: {len(names)} components, {licensed} of them with a licence", flush=True)
+
+
+def main() -> None:
+    (built,) = DIST.glob("*.whl")
+    write(make(ROOT / ".build" / "release" / "wheel", sys.argv[1], [str(built)]))
+
+
+if __name__ == "__main__":
+    main()
