@@ -69,7 +69,7 @@ docs:
 	@$(PYTHON) tools/docs.py
 
 dist:
-	@$(PYTHON) tools/distributions.py $(EXPECTED)
+	@$(PYTHON) tools/distributions.py
 
 sbom: dist
 	@$(PYTHON) tools/sbom.py $(AIRFLOW)

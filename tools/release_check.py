@@ -85,7 +85,7 @@ def main() -> None:
         sys.exit("The source distribution builds another wheel than the checkout.")
     print("The source distribution builds the same wheel, byte for byte.", flush=True)
 
-    sbom.write(install("wheel", airflow, wheel))
+    sbom.write(install("wheel", airflow, wheel), wheel)
     python = install("sdist", airflow, sdist)
     print("Running the demo from the source distribution.", flush=True)
     env = {name: value for name, value in os.environ.items() if name not in ("AIMLAPI_KEY", "PYTHONPATH")}

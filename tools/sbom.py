@@ -9,6 +9,7 @@ usage: python3 tools/sbom.py AIRFLOW_VERSION   (writes .build/release/sbom.cdx.j
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -20,19 +21,24 @@ SBOM = ROOT / ".build" / "release" / "sbom.cdx.json"
 DIRECT = {"apache-airflow", "asgiref", "jinja2", "requests", "urllib3"}
 
 
-def write(environment: Path) -> None:
+def write(environment: Path, wheel: Path) -> None:
     """
     Write the bill of materials of an environment, and check that it names the package and its dependencies.
 
     :param environment: the interpreter of the environment.
+    :param wheel: the wheel that is installed there.
     """
     use_time_of_commit()
     options = ["--pyproject", ROOT / "pyproject.toml", "--mc-type", "library", "--output-reproducible"]
     options += ["--output-format", "JSON", "--output-file", SBOM, "--validate"]
     run([tools("release") / "cyclonedx-py", "environment", *options, environment])
     found = json.loads(SBOM.read_text())
+    # The version is dynamic, so pyproject.toml does not name it.
+    package, content = found["metadata"]["component"], hashlib.sha256(wheel.read_bytes()).hexdigest()
+    package |= {"version": wheel.name.split("-")[1], "hashes": [{"alg": "SHA-256", "content": content}]}
+    SBOM.write_text(json.dumps(found, indent=2) + "\n")
     names = {component["name"].lower() for component in found["components"]}
-    if found["metadata"]["component"]["name"] != PROJECT or not names >= DIRECT:
+    if package["name"] != PROJECT or not names >= DIRECT:
         sys.exit(f"{SBOM} does not name {PROJECT} and its dependencies.")
     licensed = sum(bool(component.get("licenses")) for component in found["components"])
     print(f"{SBOM.name}: {len(names)} components, {licensed} of them with a licence", flush=True)
@@ -40,7 +46,7 @@ def write(environment: Path) -> None:
 
 def main() -> None:
     (built,) = DIST.glob("*.whl")
-    write(make(ROOT / ".build" / "release" / "wheel", sys.argv[1], [str(built)]))
+    write(make(ROOT / ".build" / "release" / "wheel", sys.argv[1], [str(built)]), built)
 
 
 if __name__ == "__main__":
