@@ -41,7 +41,26 @@ class Docstrings(griffe.Extension):
         for item in found:
             if item.docstring:
                 text = LITERAL.sub(":", item.docstring.value)
-                item.docstring.value = ROLE.sub(self._link, text).removeprefix(":\n\n")
+                item.docstring.value = ROLE.sub(self._link, text)
+                item.docstring.parsed = self._with_linked_errors(item)
+            if isinstance(item, griffe.Class):
+                item.bases = [base for parent in item.bases for base in self._public(parent, item)]
+
+    @staticmethod
+    def _with_linked_errors(item: griffe.Object) -> list[griffe.DocstringSection]:
+        """Parse a docstring, and turn the names of its errors into names that are linked."""
+        sections = griffe.parse_sphinx(item.docstring)  # type: ignore[arg-type]
+        for section in sections:
+            if isinstance(section, griffe.DocstringSectionRaises):
+                for error in section.value:
+                    error.annotation = griffe.ExprName(str(error.annotation), parent=item.package["exceptions"])
+        return sections
+
+    @staticmethod
+    def _public(base: griffe.Expr | str, item: griffe.Class) -> list[griffe.Expr | str]:
+        """Return a base class, or its own bases if its name is private."""
+        name = str(base)
+        return list(item.module[name].bases) if name.startswith("_") and name in item.module.members else [base]
 
     def _link(self, role: re.Match[str]) -> str:
         """Return a link to what a role names if the site shows it, and its name otherwise."""
