@@ -44,7 +44,7 @@ class Docstrings(griffe.Extension):
                 item.docstring.value = ROLE.sub(self._link, text)
                 item.docstring.parsed = self._with_linked_errors(item)
             if isinstance(item, griffe.Class):
-                item.bases = [base for parent in item.bases for base in self._public(parent, item)]
+                self._hide_private_bases(item)
 
     @staticmethod
     def _with_linked_errors(item: griffe.Object) -> list[griffe.DocstringSection]:
@@ -57,10 +57,18 @@ class Docstrings(griffe.Extension):
         return sections
 
     @staticmethod
-    def _public(base: griffe.Expr | str, item: griffe.Class) -> list[griffe.Expr | str]:
-        """Return a base class, or its own bases if its name is private."""
-        name = str(base)
-        return list(item.module[name].bases) if name.startswith("_") and name in item.module.members else [base]
+    def _hide_private_bases(item: griffe.Class) -> None:
+        """Replace private bases by their own bases, and keep the signature that a class inherits from them."""
+        public: list[griffe.Expr | str] = []
+        for base in item.bases:
+            private = item.module.members.get(str(base)) if str(base).startswith("_") else None
+            if private is None:
+                public.append(base)
+                continue
+            public += private.bases  # type: ignore[union-attr]
+            if "__init__" in private.members and "__init__" not in item.members:
+                item.members["__init__"] = griffe.Alias("__init__", private.members["__init__"], parent=item)  # type: ignore[arg-type]
+        item.bases = public
 
     def _link(self, role: re.Match[str]) -> str:
         """Return a link to what a role names if the site shows it, and its name otherwise."""
