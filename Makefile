@@ -5,12 +5,13 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
 
-.PHONY: help demo test check platforms matrix bench parallel ui audit constraints clean
+.PHONY: help demo test test-distributed check platforms matrix bench parallel ui audit constraints clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
 	@echo "make ui           a real Airflow with the example DAGs and a sandbox account, to explore in the browser"
 	@echo "make test         run all tests (ARGS='-k trigger' for some of them)"
+	@echo "make test-distributed  kill and restart parts of a distributed Airflow while gates wait (Redis, PostgreSQL)"
 	@echo "make check        run ruff and mypy, check the imports and the contents of the wheel"
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
@@ -29,6 +30,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+
+test-distributed: .venv/installed
+	$(BIN)/pytest tests/distributed $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
