@@ -5,7 +5,7 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
 
-.PHONY: help demo test test-distributed check platforms matrix bench parallel ui audit constraints clean
+.PHONY: help demo test test-distributed check platforms matrix bench parallel soak ui audit constraints clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
@@ -17,6 +17,7 @@ help:
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
 	@echo "make parallel     let parallel jobs count each other on real services, and see how many of them spend"
+	@echo "make soak         let a triggerer poll for a thousand gates for half an hour, with faults at random"
 	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"
@@ -57,6 +58,9 @@ bench: .build/bench/installed
 
 parallel: .venv/installed
 	@PYTHONPATH=tests $(BIN)/python tools/parallel_jobs.py $(ARGS)
+
+soak: .venv/installed
+	@$(BIN)/python tools/soak.py $(ARGS)
 
 ui: .venv/installed
 	@$(BIN)/python tools/ui.py

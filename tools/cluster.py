@@ -1,7 +1,7 @@
 """
-A distributed Airflow on this machine: Celery with Redis, PostgreSQL, two workers, two triggerers. Standard library only.
+A distributed Airflow on this machine: Celery with Redis, PostgreSQL, two workers and two triggerers.
 
-For ``make test-distributed`` and ``make soak``. Do not run Airflow like this for anything else.
+For ``make test-distributed`` and ``make soak``; standard library only. Do not run Airflow like this for anything else.
 """
 
 from __future__ import annotations
