@@ -7,6 +7,7 @@ For ``make test-distributed`` and ``make soak``; standard library only. Do not r
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from deployment import Deployment, _free_port
+from deployment import PASSWORD, USER, Deployment, _free_port
 from postgres import Postgres
 
 
@@ -106,14 +107,17 @@ class Cluster(Deployment):
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            # Otherwise the first of two triggerers takes all triggers.
+            "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "5",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
         }
         super().__init__(home, python, dags, settings | dict(env))
+        self._jobs: dict[str, int] = {}  # of the triggerers
 
     def __enter__(self) -> Cluster:
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
-        (self.home / "passwords.json").write_text('{"admin": "admin"}')
+        (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
         self.run("db", "migrate")
         try:
             for service in ("scheduler", "dag-processor", "api-server", *self.TRIGGERERS, *self.WORKERS):
@@ -145,6 +149,24 @@ class Cluster(Deployment):
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        if kind == "triggerer":
+            # One after another, to know which job is whose.
+            newest = "select coalesce(max(id), 0) as id from job where job_type = 'TriggererJob'"
+            known = max(self._jobs.values(), default=0)
+            self.wait_for(f"{service} to start", lambda: self.query(newest)[0][0] > known, seconds=120)
+            self._jobs[service] = self.query(newest)[0][0]
+
+    def triggers(self, service: str, run: str) -> int:
+        """Return how many triggers of a run a triggerer has."""
+        query = (
+            "select count(*) as n from trigger join task_instance on trigger.id = task_instance.trigger_id "
+            "where triggerer_id = ? and run_id = ?"
+        )
+        return int(self.query(query, self._jobs[service], run)[0][0])
+
+    def serves(self) -> bool:
+        """Return whether the API server answers."""
+        return self.get("/api/v2/version") is not None
 
     def kill(self, service: str) -> None:
         """Kill a service and all its processes without a warning, as a machine that is lost."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import environment
@@ -28,6 +31,14 @@ BALANCES = dict.fromkeys(["one_triggerer", "both_triggerers", "stores", "servers
 PACKAGES = ["apache-airflow-providers-celery", "redis", "asyncpg", "psycopg2-binary"]
 
 _figures = Figures()
+
+
+@dataclass(frozen=True)
+class BillingFaults:
+    """Faults of the billing API: the thread ends with them, and ``before`` requests came before them."""
+
+    thread: threading.Thread
+    before: int
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +102,19 @@ def runs(cluster: Cluster) -> dict[str, str]:
 
     cluster.wait_for("sixty deferred gates", all_wait, seconds=300)
     return started
+
+
+@pytest.fixture(scope="session")
+def billing_faults(accounts: dict[str, Sandbox], runs: dict[str, str]) -> BillingFaults:
+    """Let the billing API fail for one account, while the other tests go on."""
+    before = len(accounts["api"].requests)
+
+    def fail() -> None:
+        for fault, seconds in (({"reset": True}, 120), ({"delay": 3}, 15), ({"status": 429, "retry_after": 4}, 15)):
+            accounts["api"].fail(**fault)
+            time.sleep(seconds)
+        accounts["api"].recover()
+
+    thread = threading.Thread(target=fail, daemon=True)
+    thread.start()
+    return BillingFaults(thread, before)
