@@ -5,17 +5,19 @@ AIRFLOW = 3.3.2
 BIN = .venv/bin
 DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
 
-.PHONY: help demo test check platforms matrix bench parallel ui audit constraints dist docs release-check sbom clean
+.PHONY: help demo test test-distributed check platforms matrix bench parallel soak ui audit constraints dist docs release-check sbom clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
 	@echo "make ui           a real Airflow with the example DAGs and a sandbox account, to explore in the browser"
 	@echo "make test         run all tests (ARGS='-k trigger' for some of them)"
+	@echo "make test-distributed  kill and restart parts of a distributed Airflow while gates wait (Redis, PostgreSQL)"
 	@echo "make check        run ruff and mypy, check the imports and the contents of the wheel"
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
 	@echo "make parallel     let parallel jobs count each other on real services, and see how many of them spend"
+	@echo "make soak         let a triggerer poll for a thousand gates for half an hour, with faults at random"
 	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
 	@echo "make docs         build the documentation site into .build/site"
 	@echo "make release-check build, inspect and install what would be published, and run the demo from it"
@@ -31,6 +33,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
+
+test-distributed: .venv/installed
+	$(BIN)/pytest tests/distributed $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -56,6 +61,9 @@ bench: .build/bench/installed
 
 parallel: .venv/installed
 	@PYTHONPATH=tests $(BIN)/python tools/parallel_jobs.py $(ARGS)
+
+soak: .venv/installed
+	@$(BIN)/python tools/soak.py $(ARGS)
 
 ui: .venv/installed
 	@$(BIN)/python tools/ui.py

@@ -30,4 +30,4 @@ write 3.0.6 2025-08-29 asgiref==3.8.1 jinja2==3.1.5 requests==2.32.2 urllib3==2.
 write 3.1.8 2026-03-11
 write 3.2.2 2026-05-29
 # This set also serves make test, demo, check, ui and bench.
-write 3.3.2 2026-09-17 apache-airflow-providers-slack aiohttp openai ruff mypy types-requests flit apache-airflow-providers-http asyncpg psycopg2-binary
+write 3.3.2 2026-09-17 apache-airflow-providers-slack aiohttp openai ruff mypy types-requests flit apache-airflow-providers-http asyncpg psycopg2-binary apache-airflow-providers-celery redis

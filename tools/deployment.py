@@ -241,9 +241,9 @@ class Deployment:
         """Log in to the REST API and return a token."""
         return str(self._post("/auth/token", {"username": USER, "password": PASSWORD}, {})["access_token"])
 
-    def _post(self, path: str, body: Mapping[str, object], headers: Mapping[str, str]) -> Any:
+    def _post(self, path: str, body: Mapping[str, object], headers: Mapping[str, str], method: str = "POST") -> Any:
         headers = {"Content-Type": "application/json", **headers}
-        response = _send(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+        response = _send(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method))
         if response is None:
             raise RuntimeError(f"{self.url}{path} did not respond; see {self.home}/api-server.log")
         return response

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,15 +83,11 @@ class Postgres:
             raise RuntimeError(f"{program} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         return done.stdout
 
-    def __enter__(self) -> Postgres:
-        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        if self._user:
-            shutil.chown(self._folder, self._user)
-        data = self._folder / "data"
-        self._run("initdb", "--auth", "trust", "--username", "postgres", "--pgdata", str(data))
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections."""
         options = ["-p", str(self.port), "-k", str(self._folder), "-c", "max_connections=200"]
         self._server = subprocess.Popen(
-            [self._bin / "postgres", "-D", data, "-h", "127.0.0.1", *options],
+            [self._bin / "postgres", "-D", self._folder / "data", "-h", "127.0.0.1", *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             user=self._user,
@@ -103,14 +100,26 @@ class Postgres:
                 self.__exit__(None, None, None)
                 raise RuntimeError("PostgreSQL did not start within 30 seconds.")
             time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the server at once: it closes the connections that are open, and keeps the data."""
+        self._server.send_signal(signal.SIGINT)
+        try:
+            self._server.wait(20)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+
+    def __enter__(self) -> Postgres:
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._run("initdb", "--auth", "trust", "--username", "postgres", "--pgdata", str(self._folder / "data"))
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._server.terminate()
-        try:
-            self._server.wait(20)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
+        self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
