@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact
 from fractions import Fraction
+from functools import reduce
 from itertools import islice
 from typing import Any
 
@@ -219,7 +220,10 @@ def read_estimate(value: object) -> Amount:
         parts = [read_estimate(part).credits for part in value]
         if not parts:
             raise AimlBillingThresholdError("The estimate is an empty list. Leave it out if there is none.")
-        return Amount(sum(map(Decimal, parts), Decimal(0)))
+        try:
+            return Amount(reduce(EXACT.add, map(Decimal, parts)))
+        except Inexact:
+            raise AimlBillingThresholdError("The amounts of the estimate have too many digits to be added.") from None
     return Amount.parse(value)
 
 

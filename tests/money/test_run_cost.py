@@ -162,6 +162,15 @@ def test_an_estimate_is_compared_exactly(
     assert found["ratio"] == ratio
 
 
+def test_the_parts_of_an_estimate_are_added_exactly() -> None:
+    """Also beyond the 28 digits of Python's default context."""
+    parts = ["9000000000000000 credits", "0.000000000000000000000000000001 credits"]
+    assert read_estimate(parts).text == "9000000000000000.000000000000000000000000000001 credits"
+    assert Amount.parse(read_estimate(parts).text) == read_estimate(parts)
+    with pytest.raises(AimlBillingThresholdError, match="too many digits"):
+        read_estimate(["9000000000000000 credits", "1e-59 credits"])
+
+
 def test_an_estimate_is_read_in_every_form_that_the_operator_pushes() -> None:
     details = {"amount_credits": "617500.5", "amount_usd": "0.30875025"}
     assert read_estimate("617501 credits") == Amount(617501)
