@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, Inexact
 from fractions import Fraction
 from functools import reduce
@@ -20,9 +20,6 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, format_usd
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.tally import Tally, cost_dict, full_names, task_of
-
-# The API's clock and Airflow's may differ by this much, so rows of the run from up to this long before its start count.
-CLOCK_MARGIN = timedelta(minutes=5)
 
 MAX_LINES = 1000  # most lines of the XCom, which Airflow stores in its database
 

@@ -18,6 +18,7 @@ from airflow_provider_aimlbilling.money.request_id import encode_request_id
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.run_cost import MAX_LINES, RunCost, Settling, compare, read_estimate
 from airflow_provider_aimlbilling.money.tally import full_names
+from airflow_provider_aimlbilling.money.usage import CLOCK_MARGIN
 
 END = START + timedelta(hours=1)
 
@@ -73,7 +74,7 @@ def test_rows_of_other_runs_and_rows_without_an_id_are_told_apart() -> None:
 
 
 def test_a_clock_that_is_behind_loses_no_row_of_the_run() -> None:
-    early = START - run_cost.CLOCK_MARGIN
+    early = START - CLOCK_MARGIN
     found = result(row(at=early), row(run="another", at=early), row(client_request_id=None, at=early))
     assert (found["requests"], found["other_runs"]["requests"], found["unattributed"]["requests"]) == (1, 0, 0)
 
