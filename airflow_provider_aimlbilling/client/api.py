@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_aimlbilling.client.api_clock import ApiClock
 from airflow_provider_aimlbilling.client.http import MAX_BODY_BYTES, ApiResponse, Session, fetch, open_session
+from airflow_provider_aimlbilling.client.json_fields import ResponseBody
 from airflow_provider_aimlbilling.client.refusals import refusal_error
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
@@ -144,7 +145,7 @@ def body_or_raise(response: ApiResponse, settings: Settings) -> bytes:
     """
     if response.status != 200:
         raise refusal_error(response, settings)
-    return response.body
+    return ResponseBody.of(response.body, settings.key)
 
 
 def iso_time(moment: object) -> str:

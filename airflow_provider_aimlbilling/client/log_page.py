@@ -26,6 +26,9 @@ from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 RowKey = tuple[str | None, str | None, datetime]
 
 
+_OUTCOMES = {"succeeded": True, "failed": False}
+
+
 @dataclass(frozen=True)
 class LogPage:
     """
@@ -66,7 +69,7 @@ def _read_row(row: object) -> tuple[RowKey, LoggedRequest]:
         raise contract_error("request_id", "an id, or one in 'inference_id',", None)
     return (request_id, inference_id, created), LoggedRequest(
         created=created,
-        succeeded=row.get("status") == "succeeded",
+        succeeded=_OUTCOMES.get(optional_field(row, "status", str)),
         model=optional_field(row, "model", str) or "",
         cost=_read_cost(optional_field(row, "cost", dict) or {}),
         input_tokens=_optional_count(tokens, "input"),

@@ -348,8 +348,9 @@ def test_a_row_without_a_cost_is_a_gap_and_not_zero(sandbox: Sandbox, client: Ai
     [
         ({"status": "succeeded"}, "succeeded", True),
         ({"status": "failed"}, "succeeded", False),
-        ({"status": "cancelled"}, "succeeded", False),
-        ({"status": None}, "succeeded", False),
+        ({"status": "cancelled"}, "succeeded", None),
+        ({"status": None}, "succeeded", None),
+        ({"status": ["succeeded"]}, "succeeded", None),
         ({"tokens": {"input": 3}}, "input_tokens", 3),
         ({"tokens": {"input": 3}}, "output_tokens", None),
         ({"tokens": {"input": -1, "output": 2.5}}, "input_tokens", None),

@@ -56,6 +56,13 @@ def test_the_cost_is_exact_by_task_index_try_and_model() -> None:
     assert found["is_lower_bound"] is False
 
 
+def test_an_unknown_outcome_is_not_a_failure_and_its_cost_counts() -> None:
+    found = result(row(7, "a"), row(5, "a", succeeded=None), row(0, "a", succeeded=None, input_tokens=None))
+    assert (found["cost_credits"], found["requests"], found["failed_requests"]) == ("12", 3, 0)
+    assert found["requests_without_outcome"] == 2
+    assert (found["input_tokens"], found["output_tokens"]) == (None, 15), "what it does not say is unknown"
+
+
 def test_retries_are_the_tries_before_the_last_one_of_each_task_instance() -> None:
     rows = [row(100, "a", 0, number) for number in (1, 2, 3)] + [row(10, "a", 1, 1), row(1, "b", -1, 2)]
     retries = result(*rows)["retries"]
