@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,21 @@ def check_seconds(name: str, seconds: object) -> None:
     :param seconds: as in the DAG file.
     :raises ValueError: if it is not a finite number of seconds, zero or more.
     """
+    # A boolean is an int in Python, but a mistake here.
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
-        raise ValueError(f"{name} is a number of seconds, zero or more, not {seconds!r:.80}.")
+        raise ValueError(f"{name} must be a number of seconds, zero or more, not {seconds!r:.80}.")
+
+
+def check_sensor_seconds(arguments: Mapping[str, object]) -> None:
+    """
+    Refuse a duration that is none among the arguments of a sensor. Airflow accepts a boolean and ``nan``.
+
+    :param arguments: what was passed to the sensor.
+    :raises ValueError: as in :func:`check_seconds`.
+    """
+    for name in ("poke_interval", "timeout", "max_wait"):
+        if not isinstance(seconds := arguments.get(name), timedelta | None):
+            check_seconds(name, seconds)
 
 
 def resolve_gate(task: Any, declared: Mapping[str, object], context: Context) -> Gate:
@@ -115,6 +129,13 @@ def _may_be_none(declared: object, context: Context) -> bool:
     return declared is NOTSET or (declared is None and not is_mapped(context))
 
 
+def _is_literal(price: object) -> bool:
+    """Return whether a price in a DAG file stays as it is, and is not rendered when the task runs."""
+    if isinstance(price, str):
+        return not _TEMPLATE_CHARACTERS.search(price)
+    return price is None or isinstance(price, Number)
+
+
 def check_count_running(count_running: object) -> None:
     """
     Refuse tasks to count that can be known to be wrong before the task runs.
@@ -131,9 +152,8 @@ def check_count_running(count_running: object) -> None:
 
     tasks = count_running
     if isinstance(count_running, Mapping):
-        tasks = dict.fromkeys(count_running, 1)  # Airflow renders prices, and no names
-        for price in count_running.values():
-            check_threshold(price)
+        # Airflow renders prices, and no names. A price that is not known yet counts as valid.
+        tasks = {name: price if _is_literal(price) else 1 for name, price in count_running.items()}
     if isinstance(tasks, (list, tuple, set, frozenset)):
         tasks = [task for task in tasks if not (isinstance(task, str) and _TEMPLATE_CHARACTERS.search(task))]
     parse_counted_tasks(tasks, "dag.task")

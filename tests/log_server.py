@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -18,9 +20,10 @@ class LogServer:
     Answers each request with what a function returns for its query. Used as a context manager.
 
     :param answer: takes the query parameters and returns the body, as JSON values; or an HTTP status.
+    :param ahead: by how many seconds its clock is ahead, which sets the ``Date`` header; ``None`` for no such header.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, ahead: float | None = 0) -> None:
         self.queries: list[dict[str, str]] = []
         log = self
 
@@ -36,7 +39,9 @@ class LogServer:
                 log.queries.append(query)
                 body = answer(query)
                 status, body = (body, b"{}") if isinstance(body, int) else (200, json.dumps(body).encode())
-                self.send_response(status)
+                self.send_response_only(status)
+                if ahead is not None:
+                    self.send_header("Date", formatdate(time.time() + ahead, usegmt=True))
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -19,7 +19,10 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 @pytest.mark.parametrize(
     "count_running",
-    ["dag.task", b"dag.task", None, 0, 1, ["task"], [".task"], [None], {"dag.task": "x"}, {"{{ params.task }}": 1}],
+    [
+        *["dag.task", b"dag.task", None, 0, 1, ["task"], [".task"], [None], {"dag.task": "x"}],
+        *[{"{{ params.task }}": 1}, {"dag.task": None}, {"dag.task": 0}, {"dag.task": "0 USD"}, {"dag.task": True}],
+    ],
 )
 def test_tasks_that_cannot_be_counted_are_refused_when_the_dag_is_parsed(count_running: object) -> None:
     with pytest.raises(AimlBillingThresholdError):

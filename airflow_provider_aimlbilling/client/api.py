@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_aimlbilling.client.api_clock import ApiClock
 from airflow_provider_aimlbilling.client.http import MAX_BODY_BYTES, ApiResponse, Session, fetch, open_session
+from airflow_provider_aimlbilling.client.json_fields import ResponseBody
 from airflow_provider_aimlbilling.client.refusals import refusal_error
 from airflow_provider_aimlbilling.client.settings import NotCopyable, Settings
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingUnavailable
@@ -27,6 +29,8 @@ class Api(NotCopyable):
         self.settings = settings
         self.closed = False
         self.deadline = math.inf  # by time.monotonic(); no request takes longer
+        self.clock = ApiClock()
+        self.last_status: int | None = None  # of the last response
         self._refresh = refresh
         self._session: Session | None = None
 
@@ -105,7 +109,19 @@ class Api(NotCopyable):
         self, url: Callable[[Settings], str], params: Mapping[str, str] | None, **options: Any
     ) -> ApiResponse:
         seconds = self.deadline - time.monotonic()
-        return fetch(self.session, self.settings, url(self.settings), params, max_seconds=seconds, **options)
+        response = fetch(self.session, self.settings, url(self.settings), params, max_seconds=seconds, **options)
+        self.clock.update(response.date)
+        self.last_status = response.status
+        return response
+
+    def refuses_future(self, end: datetime, now: datetime) -> bool:
+        """
+        Return whether the API may have refused the last request because its window ended in the future.
+
+        :param end: end of the window.
+        :param now: the time by this machine's clock.
+        """
+        return self.last_status == 400 and end > self.clock.present(now)
 
     @contextmanager
     def time_limit(self, seconds: float | None) -> Iterator[None]:
@@ -129,7 +145,7 @@ def body_or_raise(response: ApiResponse, settings: Settings) -> bytes:
     """
     if response.status != 200:
         raise refusal_error(response, settings)
-    return response.body
+    return ResponseBody.of(response.body, settings.key)
 
 
 def iso_time(moment: object) -> str:

@@ -221,7 +221,7 @@ class AimlBillingClient(NotCopyable):
         return read_spending(self._api, self.retries, start, end, by_model, options)
 
     def iter_requests(
-        self, start: datetime, end: datetime, *, key_prefix: str | None = None
+        self, start: datetime, end: datetime | None = None, *, key_prefix: str | None = None
     ) -> Iterator[LoggedRequest]:
         """
         Iterate over the key's requests to models, newest first: ``GET /v2/logs``. See :class:`RequestLog`.
@@ -229,7 +229,7 @@ class AimlBillingClient(NotCopyable):
         Each row comes once. One that lands late comes out of order, or not at all if its part was already read.
 
         :param start: start of the window; with a time zone.
-        :param end: end of the window, not included; with a time zone.
+        :param end: end of the window, not included; with a time zone. ``None`` for now, by the clock that is ahead.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.

@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ class ApiResponse:
     :param retry_after: seconds that the API asked to wait; ``None`` if it did not say.
     :param origin: scheme, host and port that it came from.
     :param etag: the ``ETag`` header; ``None`` if there was none.
+    :param date: the ``Date`` header, in UTC and whole seconds; ``None`` if there was none.
     """
 
     status: int
@@ -58,6 +61,7 @@ class ApiResponse:
     retry_after: float | None
     origin: str
     etag: str | None = None
+    date: datetime | None = None
 
 
 class _BearerAuth(NotCopyable, AuthBase):
@@ -197,7 +201,9 @@ def _get(session: Session, url: str, params: Any, headers: Any, max_bytes: int) 
         stream=True,
     ) as response:
         body = _read_body(response, max_bytes)
-        return ApiResponse(response.status_code, body, _retry_after(response.raw), _origin(url), _etag(response))
+        return ApiResponse(
+            response.status_code, body, _retry_after(response.raw), _origin(url), _etag(response), _date(response)
+        )
 
 
 def _read_body(response: requests.Response, max_bytes: int) -> bytes:
@@ -225,6 +231,14 @@ def _etag(response: requests.Response) -> str | None:
     """Return the ``ETag`` header if it can be sent back."""
     etag: str = response.headers.get("ETag", "")
     return etag if re.fullmatch(r'(?:W/)?"[!#-~]{0,256}"', etag) else None
+
+
+def _date(response: requests.Response) -> datetime | None:
+    """Return the ``Date`` header; ``None`` if it is missing or not a date."""
+    try:
+        return parsedate_to_datetime(response.headers.get("Date", "")).astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _retry_after(response: Any) -> float | None:

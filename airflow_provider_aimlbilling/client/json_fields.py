@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from airflow_provider_aimlbilling.client.text import clean_text
@@ -41,18 +41,41 @@ _KIND_NAMES: dict[type, str] = {
 }
 
 
+class ResponseBody(bytes):
+    """The body of a response, with the key of the request, which no text that is read from it may contain."""
+
+    key: str | None = None
+
+    @classmethod
+    def of(cls, body: bytes, key: str | None) -> ResponseBody:
+        """
+        Return a body.
+
+        :param body: as it was received.
+        :param key: the API key.
+        """
+        with_key = cls(body)
+        with_key.key = key
+        return with_key
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """
     Parse a body that must be a JSON object: numbers as ``Decimal``, text as :func:`clean_text` returns it.
 
-    :param body: the body of a 200 response.
+    :param body: the body of a 200 response; a :class:`ResponseBody` if it may contain the API key.
     :raises AimlBillingUnavailable: if it is not JSON, so that the balance is unknown.
     :raises AimlBillingContractError: if it is JSON but not an object.
     """
+    key = body.key if isinstance(body, ResponseBody) else None
     try:
         # All numbers as Decimal, even 'NaN', so that nothing passes through binary float before it is checked.
         answer = json.loads(
-            body, parse_int=_decimal, parse_float=_decimal, parse_constant=_decimal, object_pairs_hook=_clean_object
+            body,
+            parse_int=_decimal,
+            parse_float=_decimal,
+            parse_constant=_decimal,
+            object_pairs_hook=partial(_clean_object, key=key),
         )
     except (ValueError, RecursionError):
         raise AimlBillingUnavailable(
@@ -208,27 +231,27 @@ def contract_error(name: str, documented: str, received: object) -> AimlBillingC
     )
 
 
-def _clean_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _clean_object(pairs: list[tuple[str, Any]], key: str | None) -> dict[str, Any]:
     cleaned: dict[str, Any] = {}
     for name, value in pairs:
         if name in EXACT_TEXT_FIELDS and isinstance(value, str):
             cleaned[name] = value
             continue
         # A name that only looks like another one after it was cleaned must not replace it.
-        cleaned.setdefault(_clean_name(name), _clean_value(value))
+        cleaned.setdefault(_clean_name(name, key), _clean_value(value, key))
     return cleaned
 
 
 @lru_cache(1024)  # each answer has the same names
-def _clean_name(name: str) -> str:
-    return clean_text(name, 100)
+def _clean_name(name: str, key: str | None) -> str:
+    return clean_text(name, 100, key)
 
 
-def _clean_value(value: Any) -> Any:
+def _clean_value(value: Any, key: str | None) -> Any:
     if isinstance(value, str):
-        return clean_text(value)
+        return clean_text(value, key=key)
     # Objects were cleaned when they were parsed.
-    return [_clean_value(element) for element in value] if isinstance(value, list) else value
+    return [_clean_value(element, key) for element in value] if isinstance(value, list) else value
 
 
 def _decimal(text: str) -> Decimal:

@@ -46,6 +46,7 @@ _OUT_OF_CREDITS = re.compile(
 )
 # Of a used-up plan. With 429 it would be a rate limit.
 _EXHAUSTED = re.compile(r"\bexhausted\b.{0,60}\b(?:api_)?credits?\b", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"[^\s@<>()\"']{1,64}@[^\s@<>()\"']{1,255}")  # of e-mail
 # Fields that only the vendor's own errors have besides the message. A firewall's JSON has none of them.
 _VENDOR_FIELDS = ("requestId", "statusCode", "path")
 
@@ -143,11 +144,17 @@ def _words(answer: Mapping[str, Any]) -> str:
 
 
 def _quote(answer: Mapping[str, Any], key: str | None) -> str:
-    """Return the vendor's message and request id, in parentheses and without the key."""
+    """
+    Return the vendor's message and request id, in parentheses and without the key and e-mail addresses.
+
+    Nothing of a body that is not the vendor's own error is quoted: it may contain anything.
+    """
+    if not is_vendor_error(answer):
+        return ""
     message, request_id = (
         text if isinstance(text := answer.get(name), str) else "" for name in ("message", "requestId")
     )
-    quoted = [_without_key(clean_text(message, 200), key)] if message else []
+    quoted = [_without_key(clean_text(_ADDRESS.sub("***", message[:2000]), 200), key)] if message else []
     quoted += [f"requestId {_without_key(clean_text(request_id, 64), key)}"] if request_id else []
     return f" ({'; '.join(quoted)})" if quoted else ""
 

@@ -12,7 +12,7 @@ from airflow_provider_aimlbilling.client.responses import read_usage
 from airflow_provider_aimlbilling.client.retries import with_retries
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
-from airflow_provider_aimlbilling.money.usage import Usage, combine_usage, split_window
+from airflow_provider_aimlbilling.money.usage import CLOCK_MARGIN, Usage, combine_usage, split_window
 
 # An answer may end a little before the requested time, since usage is recorded late anyway. One that ends earlier is
 # not the answer to the request.
@@ -31,16 +31,15 @@ def read_budget_use(api: Api, budget: Budget) -> BudgetUse:
     """
     now = datetime.now(timezone.utc)
     since, until = budget.period_at(now)
-    # Times are truncated to milliseconds, and a window excludes its end: add one millisecond to include the latest
-    # charges. So the window is never empty, not even when the period has just begun.
-    end = now + timedelta(milliseconds=1)
-    usage = read_usage(api.get("/v2/usage", {"start": iso_time(since), "end": iso_time(end)}))
+    # The API's clock stamps the charges, and may be ahead. What it stamps from `until` on is of the next period.
+    end = min(api.clock.latest(now) + CLOCK_MARGIN, until)
+    usage = _read_window(api, "/v2/usage", {}, since, end)
     if usage.start > since:
         raise AimlBillingContractError(
             f"The API reported the usage since {iso_time(usage.start)}, but the budget's period began at "
             f"{iso_time(since)}. What was spent before is unknown. Update this provider."
         )
-    if usage.end < max(since, now - MAX_USAGE_LAG):
+    if usage.end < max(since, api.clock.earliest(now) - MAX_USAGE_LAG):
         raise AimlBillingContractError(
             f"The API was asked for the usage up to now, and answered up to {iso_time(usage.end)}. What was spent "
             "since then is unknown. Update this provider."
@@ -70,9 +69,25 @@ def read_spending(
     path = "/v2/usage/detail" if by_model else "/v2/usage"
 
     def read(window: tuple[datetime, datetime]) -> Usage:
-        times = {"start": iso_time(window[0]), "end": iso_time(window[1])}
-        return read_usage(api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
+        return _read_window(api, path, query, *window)
 
     # In UTC: in a zone with daylight saving time, 92 days may be an hour longer than the API accepts.
     windows = split_window(start.astimezone(timezone.utc), end.astimezone(timezone.utc))
     return combine_usage([with_retries(partial(read, window), retries) for window in windows])
+
+
+def _read_window(api: Api, path: str, query: Mapping[str, str], start: datetime, end: datetime) -> Usage:
+    """Read the usage of a window; up to the present by the API's clock if it refuses an end in the future."""
+
+    def read(until: datetime) -> Usage:
+        times = {"start": iso_time(start), "end": iso_time(until)}
+        return read_usage(api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
+
+    try:
+        return read(end)
+    except AimlBillingContractError:
+        now = datetime.now(timezone.utc)
+        present = api.clock.present(now)
+        if not api.refuses_future(end, now) or present < start:
+            raise
+    return read(present)

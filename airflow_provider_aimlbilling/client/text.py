@@ -11,6 +11,8 @@ import re
 import unicodedata
 
 MAX_TEXT = 500  # characters; a longer text is cut
+HIDDEN = "***"  # in place of the API key
+_MIN_KEY = 8  # characters
 
 # Escape sequences of terminals, and tags of HTML and similar markup.
 _SEQUENCES = re.compile(
@@ -22,7 +24,7 @@ _WORD = r"[!-;=?-Z\\^-~]+"  # printable ASCII without brackets
 _ORDINARY = re.compile(f"(?:{_WORD}(?: {_WORD})*)?")
 
 
-def clean_text(text: str, max_length: int = MAX_TEXT) -> str:
+def clean_text(text: str, max_length: int = MAX_TEXT, key: str | None = None) -> str:
     """
     Return a text that is safe to print, to store and to show on a page.
 
@@ -31,9 +33,14 @@ def clean_text(text: str, max_length: int = MAX_TEXT) -> str:
 
     :param text: what the API sent.
     :param max_length: most characters of the result. A text that is cut ends with "…".
+    :param key: the API key, which the result must not contain. One of less than eight characters is none.
     """
-    if len(text) <= max_length and _ORDINARY.fullmatch(text):
+    if len(text) <= max_length and _ORDINARY.fullmatch(text) and not (key and key in text):
         return text
+    if key and len(key) >= _MIN_KEY:
+        # Cleaning may remove what hides the key, and cutting may leave a part of it.
+        cleaned = clean_text(text.replace(key, HIDDEN), max_length + len(key))
+        return clean_text(cleaned.replace(clean_text(key), HIDDEN), max_length)
     text = text[: 8 * max_length]  # what follows takes time in proportion to the length
     text = _SEQUENCES.sub(" ", text).translate(_BRACKETS)
     # Categories C* are control, formatting, surrogates, private use and unassigned; Z* are spaces and line separators.

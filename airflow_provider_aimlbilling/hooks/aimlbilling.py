@@ -249,13 +249,13 @@ class AimlBillingHook(BaseHook):
         )
 
     def iter_requests(
-        self, start: datetime, end: datetime, *, key_prefix: str | None = None
+        self, start: datetime, end: datetime | None = None, *, key_prefix: str | None = None
     ) -> Iterator[LoggedRequest]:
         """
         Iterate over the key's requests to models, newest first: see :meth:`AimlBillingClient.iter_requests`.
 
         :param start: start of the window; with a time zone.
-        :param end: end of the window, not included; with a time zone.
+        :param end: end of the window, not included; with a time zone. ``None`` for now, by the clock that is ahead.
         :param key_prefix: first eight characters of another key; the connection then needs a management key.
         :raises ValueError: a time without a time zone, or an end before its start.
         :raises AimlBillingError: or a subclass, as in :meth:`get_balance`; a page is requested when it is needed.

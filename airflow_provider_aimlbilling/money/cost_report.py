@@ -95,6 +95,7 @@ class CostReport:
             "x_model": model,
             "x_cost_credits": cost["cost_credits"],
             "x_failed_requests": tally.failed,
+            "x_requests_without_outcome": tally.without_outcome,
             "x_requests_without_cost": tally.without_cost,
             "x_input_tokens": tally.input_tokens,
             "x_output_tokens": tally.output_tokens,

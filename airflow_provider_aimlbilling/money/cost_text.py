@@ -38,6 +38,8 @@ def describe_total(total: Tally) -> str:
     """Return number and cost of requests."""
     requests = f"{total.requests} request{'' if total.requests == 1 else 's'}"
     failed = f", {total.failed} of them failed" if total.failed else ""
+    if total.without_outcome:
+        failed += f", {total.without_outcome} without a known outcome"
     if total.cost is None:
         return f"{requests} at an unknown cost{failed}"
     return f"{'at least ' if total.without_cost else ''}{total.cost} for {requests}{failed}"

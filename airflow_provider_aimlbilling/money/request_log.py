@@ -14,7 +14,8 @@ class LoggedRequest:
     One request to a model, as the API's log reports it.
 
     :param created: when the API received it, in UTC.
-    :param succeeded: whether it succeeded; failed requests cost nothing.
+    :param succeeded: whether it succeeded; failed requests cost nothing. ``None`` if the row does not say, or in words
+        that this version does not know.
     :param model: the model's name.
     :param cost: what it cost; ``None`` if the row has no believable cost, which is never counted as zero.
     :param input_tokens: tokens that were sent; ``None`` if unknown.
@@ -24,7 +25,7 @@ class LoggedRequest:
     """
 
     created: datetime
-    succeeded: bool
+    succeeded: bool | None
     model: str
     cost: Amount | None
     input_tokens: int | None

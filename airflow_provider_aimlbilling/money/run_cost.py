@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, Inexact
 from fractions import Fraction
+from functools import reduce
 from itertools import islice
 from typing import Any
 
@@ -19,9 +20,6 @@ from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError
 from airflow_provider_aimlbilling.money.amount import EXACT, Amount, format_usd
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.tally import Tally, cost_dict, full_names, task_of
-
-# The API's clock and Airflow's may differ by this much, so rows of the run from up to this long before its start count.
-CLOCK_MARGIN = timedelta(minutes=5)
 
 MAX_LINES = 1000  # most lines of the XCom, which Airflow stores in its database
 
@@ -219,7 +217,10 @@ def read_estimate(value: object) -> Amount:
         parts = [read_estimate(part).credits for part in value]
         if not parts:
             raise AimlBillingThresholdError("The estimate is an empty list. Leave it out if there is none.")
-        return Amount(sum(map(Decimal, parts), Decimal(0)))
+        try:
+            return Amount(reduce(EXACT.add, map(Decimal, parts)))
+        except Inexact:
+            raise AimlBillingThresholdError("The amounts of the estimate have too many digits to be added.") from None
     return Amount.parse(value)
 
 

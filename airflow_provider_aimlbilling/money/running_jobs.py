@@ -58,6 +58,11 @@ def parse_counted_tasks(count_running: object, own_name: str) -> list[CountedTas
     prices: dict[str, Amount | None] = {own_name: None}
     if isinstance(count_running, Mapping):
         for name, price in count_running.items():
+            if price is None:
+                raise AimlBillingThresholdError(
+                    f"count_running has no price for {name}: the template or XCom that should provide it was empty. "
+                    "Give the most that one job costs, or name the tasks in a list if each costs as much as this one."
+                )
             prices[name] = amount = Amount.parse(price)
             if not amount.credits:
                 raise AimlBillingThresholdError(

@@ -28,14 +28,16 @@ class Tally:
 
     :param requests: all requests, the failed ones included.
     :param failed: the failed ones.
+    :param without_outcome: those of which it is unknown whether they failed. Their cost counts.
     :param without_cost: requests whose row has no believable cost; they are not part of the cost.
     :param credits: the cost of all others.
-    :param input_tokens: tokens that were sent; ``None`` if a request that succeeded does not say.
-    :param output_tokens: tokens that were generated; ``None`` if a request that succeeded does not say.
+    :param input_tokens: tokens that were sent; ``None`` if a request that did not fail does not say.
+    :param output_tokens: tokens that were generated; ``None`` if a request that did not fail does not say.
     """
 
     requests: int = 0
     failed: int = 0
+    without_outcome: int = 0
     without_cost: int = 0
     credits: Decimal = Decimal(0)
     input_tokens: int | None = 0
@@ -44,13 +46,14 @@ class Tally:
     def add(self, row: LoggedRequest) -> None:
         """Add one request."""
         self.requests += 1
-        self.failed += not row.succeeded
+        self.failed += row.succeeded is False
+        self.without_outcome += row.succeeded is None
         if row.cost is None:
             self.without_cost += 1
         else:
             self.credits = EXACT.add(self.credits, Decimal(row.cost.credits))
         # A failed request often has no tokens, and is not charged for any.
-        unknown = None if row.succeeded else 0
+        unknown = 0 if row.succeeded is False else None
         self.input_tokens = _sum(self.input_tokens, unknown if row.input_tokens is None else row.input_tokens)
         self.output_tokens = _sum(self.output_tokens, unknown if row.output_tokens is None else row.output_tokens)
 
@@ -58,6 +61,7 @@ class Tally:
         """Add what another tally holds."""
         self.requests += other.requests
         self.failed += other.failed
+        self.without_outcome += other.without_outcome
         self.without_cost += other.without_cost
         self.credits = EXACT.add(self.credits, other.credits)
         self.input_tokens = _sum(self.input_tokens, other.input_tokens)
@@ -78,6 +82,7 @@ class Tally:
             **cost_dict("cost", self.cost),
             "requests": self.requests,
             "failed_requests": self.failed,
+            "requests_without_outcome": self.without_outcome,
             "requests_without_cost": self.without_cost,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,

@@ -17,6 +17,10 @@ RETENTIONS = ("no_reset", "day", "week", "month")
 
 MAX_WINDOW = timedelta(days=92)  # documented limit of the usage endpoints
 
+# The API's clock and this machine's may differ by this much. So what happened up to now is in a window that ends this
+# much later, and rows of a run from up to this long before its start count.
+CLOCK_MARGIN = timedelta(minutes=5)
+
 # Charges post after the calls that they are for, and usage comes from the vendor's analytics. The vendor does not say
 # when the figures are complete; this value is our own.
 SETTLED_AFTER = timedelta(hours=1)

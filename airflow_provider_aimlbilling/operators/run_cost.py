@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -19,6 +18,7 @@ from airflow_provider_aimlbilling.compat import (
 )
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
+from airflow_provider_aimlbilling.thresholds import check_seconds
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -83,7 +83,9 @@ class GetRunCostOperator(BaseOperator):
         aimlbilling_conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        if not (0 < settle_seconds <= settle_timeout and math.isfinite(settle_timeout)):
+        check_seconds("settle_seconds", settle_seconds)
+        check_seconds("settle_timeout", settle_timeout)
+        if not 0 < settle_seconds <= settle_timeout:
             raise ValueError(
                 f"settle_seconds is {settle_seconds!r} and settle_timeout {settle_timeout!r}: both are seconds, and "
                 "settle_timeout must be at least settle_seconds, which must be more than 0."

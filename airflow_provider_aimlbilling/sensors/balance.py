@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_provider_aimlbilling import thresholds
 from airflow_provider_aimlbilling.compat import (
     NOTSET,
     AirflowSensorTimeout,
@@ -22,7 +22,6 @@ from airflow_provider_aimlbilling.compat import (
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, AimlBillingThresholdError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID, MAX_TOPUP_GRACE, MIN_POKE_INTERVAL
 from airflow_provider_aimlbilling.links.billing import BillingPageLink
-from airflow_provider_aimlbilling.thresholds import check_budget, check_threshold, resolve_budget, resolve_gate
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
@@ -112,16 +111,14 @@ class BalanceSensor(BaseSensorOperator):
         topup_grace: float = 3600,
         **kwargs: Any,
     ) -> None:
-        for name in ("poke_interval", "timeout"):
-            if isinstance(seconds := kwargs.get(name), float) and not math.isfinite(seconds):
-                raise ValueError(f"{name} must be a number of seconds, not {seconds!r}.")
+        thresholds.check_sensor_seconds(kwargs)
         super().__init__(**kwargs)
         if self.poke_interval < MIN_POKE_INTERVAL:
             raise ValueError(f"poke_interval must be at least {MIN_POKE_INTERVAL} seconds, not {self.poke_interval!r}.")
-        if not 0 < topup_grace < MAX_TOPUP_GRACE:
+        if isinstance(topup_grace, bool) or not 0 < topup_grace < MAX_TOPUP_GRACE:
             raise ValueError(f"topup_grace must be above 0 seconds, because a payment takes time, not {topup_grace!r}.")
-        check_threshold(threshold, self)
-        check_budget(budget, self)
+        thresholds.check_threshold(threshold, self)
+        thresholds.check_budget(budget, self)
         self.threshold = None if threshold is NOTSET else threshold
         self.aimlbilling_conn_id = aimlbilling_conn_id
         self.deferrable = deferrable
@@ -155,8 +152,8 @@ class BalanceSensor(BaseSensorOperator):
     def _new_wait_state(self, context: Context) -> WaitState:
         from airflow_provider_aimlbilling.waiting.wait_state import WaitState
 
-        gate = resolve_gate(self, self._declared, context)
-        self._budget = resolve_budget(self, self._declared, context)
+        gate = thresholds.resolve_gate(self, self._declared, context)
+        self._budget = thresholds.resolve_budget(self, self._declared, context)
         return WaitState(gate, self.log, silent_fail=self.silent_fail)
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_provider_aimlbilling.money.run_cost import CLOCK_MARGIN, RunCost
+from airflow_provider_aimlbilling.money.run_cost import RunCost
+from airflow_provider_aimlbilling.money.usage import CLOCK_MARGIN
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class RunWindow:
         :param now: the current time, in seconds since the epoch.
         :raises AimlBillingError: or a subclass, as in ``AimlBillingClient.iter_requests``.
         """
-        rows = source.iter_requests(start=self.start - CLOCK_MARGIN, end=self.end_at(now))
+        # The API's clock stamps the rows, and may be ahead or behind.
+        end = None if self.end is None else min(self.end, datetime.fromtimestamp(now, tz=timezone.utc) + CLOCK_MARGIN)
+        rows = source.iter_requests(start=self.start - CLOCK_MARGIN, end=end)
         return RunCost(self.dag_id, self.run_id, self.start).add_all(rows)
 
     def to_dict(self) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from endpoints import CALLS
 from support import KEY
 
 from airflow_provider_aimlbilling.client import AimlBillingClient, Settings
-from airflow_provider_aimlbilling.exceptions import AimlBillingAuthError, AimlBillingUnavailable
+from airflow_provider_aimlbilling.exceptions import AimlBillingAuthError, AimlBillingError, AimlBillingUnavailable
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
@@ -43,6 +44,27 @@ def test_the_vendor_s_message_is_quoted_without_any_part_of_the_key(
     assert text.isprintable()
     assert "requestId" in text
     assert "[" not in text, "Airflow's command line would read it as markup"
+
+
+PERSONAL = {"message": "Access of jane.doe@example.com was blocked", "user": "jane.doe@example.com"}
+VENDOR = {"message": "The key of Jane <jane.doe@example.com> is blocked.", "requestId": "r-1", "statusCode": "403"}
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 429, 500])
+def test_a_body_that_is_not_the_api_s_own_error_is_not_quoted(
+    sandbox: Sandbox, client: AimlBillingClient, status: int
+) -> None:
+    for body in (PERSONAL, {"message": PERSONAL["message"], "code": 7}, [PERSONAL], PERSONAL["message"]):
+        sandbox.fail(status=status, body=json.dumps(body).encode())
+        with pytest.raises(AimlBillingError, match=rf"answered {status}\.") as caught:
+            client.get_balance()
+        assert not re.search("jane|example|blocked", str(caught.value))
+
+
+def test_the_vendor_s_message_is_quoted_without_e_mail_addresses(sandbox: Sandbox, client: AimlBillingClient) -> None:
+    sandbox.fail(status=403, body=json.dumps(VENDOR).encode())
+    with pytest.raises(AimlBillingAuthError, match=r"\(The key of Jane \*\*\* is blocked\.; requestId r-1\)"):
+        client.get_balance()
 
 
 def test_a_long_message_of_the_vendor_is_cut(sandbox: Sandbox, client: AimlBillingClient) -> None:

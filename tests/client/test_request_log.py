@@ -36,7 +36,8 @@ class Log:
 
     :param moments: when its rows were created, in milliseconds after ``DAY``.
     :param includes_end: whether a window includes its end.
-    :param in_seconds: whether the times of a window are cut to whole seconds.
+    :param unit: what the times of a window are cut to, in milliseconds.
+    :param outward: whether the end of a window is rounded up, and not cut.
     :param chance: decides the order of rows with equal times, at each request; ``None`` for a fixed order.
     """
 
@@ -45,11 +46,12 @@ class Log:
         moments: list[int],
         *,
         includes_end: bool = False,
-        in_seconds: bool = False,
+        unit: int = 1,
+        outward: bool = False,
         chance: random.Random | None = None,
     ) -> None:
         self.rows = [(moment, f"row-{number}") for number, moment in enumerate(moments)]
-        self.includes_end, self.in_seconds, self.chance = includes_end, in_seconds, chance
+        self.includes_end, self.unit, self.outward, self.chance = includes_end, unit, outward, chance
         self.on_request: Callable[[], None] = lambda: None
 
     def add(self, moment: int) -> None:
@@ -57,7 +59,10 @@ class Log:
 
     def __call__(self, query: Mapping[str, str]) -> Any:
         start, end = (self._parse(query[name]) for name in ("start", "end"))
-        rows = [row for row in self.rows if start <= row[0] < end + self.includes_end]
+        end = -(-end // self.unit) * self.unit if self.outward else end // self.unit * self.unit
+        # An end that is included is as long as its unit.
+        end += self.unit if self.includes_end else 0
+        rows = [row for row in self.rows if start // self.unit * self.unit <= row[0] < end]
         rows.sort(key=lambda row: (-row[0], self.chance.random() if self.chance else row[1]))
         offset, limit = int(query["offset"]), int(query["limit"])
         self.on_request()
@@ -67,8 +72,7 @@ class Log:
         }
 
     def _parse(self, text: str) -> int:
-        moment = (datetime.fromisoformat(text.replace("Z", "+00:00")) - DAY) // MILLISECOND
-        return moment // 1000 * 1000 if self.in_seconds else moment
+        return (datetime.fromisoformat(text.replace("Z", "+00:00")) - DAY) // MILLISECOND
 
     def _row(self, moment: int, request_id: str) -> Any:
         created = (DAY + moment * MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -124,22 +128,48 @@ SHAPES = {
     "all at once": [7] * 250,
     "many at a page border": [*range(300), *[150] * 250],
     "spread over the day": [CHANCE.randrange(86_400_000) for _ in range(1500)],
+    "in one minute": [7_200_000 + CHANCE.randrange(60_000) for _ in range(1500)],
     "in the last second": [86_399_000 + CHANCE.randrange(1000) for _ in range(1200)] + [0],
 }
 
 
 @pytest.mark.parametrize("includes_end", [False, True])
-@pytest.mark.parametrize("in_seconds", [False, True])
+@pytest.mark.parametrize("outward", [False, True])
+@pytest.mark.parametrize("unit", [1, 1000, 60_000], ids=["exact", "in_seconds", "in_minutes"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_row_comes_once(
-    monkeypatch: pytest.MonkeyPatch, shape: str, includes_end: bool, in_seconds: bool
+    monkeypatch: pytest.MonkeyPatch, shape: str, includes_end: bool, unit: int, outward: bool
 ) -> None:
-    """Also where a window is split into parts, whether or not the API includes the end of a part."""
+    """
+    Also where a window is split into parts, whether or not the API includes the end of a part, and whether it cuts or
+    rounds times to whole seconds or minutes.
+    """
     monkeypatch.setattr(request_log, "_MAX_PART", 300)
     moments = SHAPES[shape]
-    with LogServer(Log(moments, includes_end=includes_end, in_seconds=in_seconds)) as server:
+    with LogServer(Log(moments, includes_end=includes_end, unit=unit, outward=outward)) as server:
         found = [row.request_id for row in reader(server.url).iter_requests(DAY, DAY + 24 * HOUR)]
     assert Counter(found) == Counter(f"row-{number}" for number in range(len(moments)))
+    assert len(server.queries) < 150
+
+
+def test_a_window_that_the_api_cuts_at_its_end_lacks_no_rows() -> None:
+    log = Log([0, 10_000, 59_000, 61_000, 90_000], unit=60_000)
+    with LogServer(log) as server:
+        rows = reader(server.url).iter_requests(DAY + timedelta(seconds=5), DAY + timedelta(seconds=62))
+        found = [row.request_id for row in rows]
+    assert found == ["row-3", "row-2", "row-1"]
+
+
+@pytest.mark.parametrize("count", [400, 1500])
+def test_an_api_that_ignores_the_window_is_an_error_and_not_endless(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(request_log, "_MAX_PART", 300)
+    monkeypatch.setattr(request_log, "_MAX_MINUTE", 1000)
+    log = Log([CHANCE.randrange(86_400_000) for _ in range(count)], unit=365 * 86_400_000, outward=True)
+    with LogServer(log) as server, pytest.raises(AimlBillingContractError, match="cannot be read in parts"):
+        list(reader(server.url).iter_requests(DAY, DAY + 24 * HOUR))
+    assert len(server.queries) < 30
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -318,8 +348,9 @@ def test_a_row_without_a_cost_is_a_gap_and_not_zero(sandbox: Sandbox, client: Ai
     [
         ({"status": "succeeded"}, "succeeded", True),
         ({"status": "failed"}, "succeeded", False),
-        ({"status": "cancelled"}, "succeeded", False),
-        ({"status": None}, "succeeded", False),
+        ({"status": "cancelled"}, "succeeded", None),
+        ({"status": None}, "succeeded", None),
+        ({"status": ["succeeded"]}, "succeeded", None),
         ({"tokens": {"input": 3}}, "input_tokens", 3),
         ({"tokens": {"input": 3}}, "output_tokens", None),
         ({"tokens": {"input": -1, "output": 2.5}}, "input_tokens", None),

@@ -56,7 +56,7 @@ def test_what_was_spent_since_the_period_began_counts(
     assert [parts.path for parts in paths] == ["/v1/billing/balance", "/v2/usage"], "one more request"
     assert parse_qs(paths[1].query) == {
         "start": [since.replace("Z", ".000Z")],
-        "end": ["2026-11-26T13:30:00.124Z"],  # it excludes its end
+        "end": ["2026-11-26T13:35:00.123Z"],  # the API's clock may be ahead
     }
 
 

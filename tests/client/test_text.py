@@ -82,6 +82,36 @@ def test_no_field_of_any_answer_passes_on_hostile_text(
     assert passed_on or call in ("top-up", "key"), "this test looks at a field that the client passes on"
 
 
+KEYS = {
+    "a model": f"{MARK}/{KEY}-mini",
+    "hidden": f"{MARK} {KEY[:9]}\u200b{KEY[9:]}",
+    "cut": MARK + "x" * (MAX_TEXT - len(MARK) - 10) + KEY,
+    "cut and hidden": MARK + "x" * (MAX_TEXT - len(MARK) - 10) + "\0".join(KEY),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("call", CALLS)
+def test_no_field_of_any_answer_passes_on_the_key(
+    sandbox: Sandbox, client: AimlBillingClient, call: str, kind: str
+) -> None:
+    path, read = CALLS[call]
+    sandbox.set_key_limit("5 USD", "day")
+    sandbox.spend("0.50 USD", "sandbox/chat", at=NOW - HOUR / 2)
+    body = requests.get(sandbox.url + path, headers={"Authorization": f"Bearer {KEY}"}, timeout=5).json()
+    passed_on = 0
+    for _, changed in with_text(body, KEYS[kind]):
+        sandbox.fail(body=json.dumps(changed).encode())
+        try:
+            result = plain(read(client))
+        except AimlBillingError as error:
+            result = str(error)
+        found = [text for text in texts_in(result) if isinstance(text, str) and text != KEY[:8]]
+        assert not any(KEY[:9] in text or KEY[-9:] in text for text in found)
+        passed_on += any(MARK in text for text in found)
+    assert passed_on or call in ("top-up", "key"), "this test looks at a field that the client passes on"
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500])
 @pytest.mark.parametrize("kind", TEXTS)
 def test_no_error_passes_on_hostile_text(sandbox: Sandbox, client: AimlBillingClient, kind: str, status: int) -> None:

@@ -57,6 +57,7 @@ def test_costs_are_reported_by_day_dag_and_model() -> None:
         "x_model": "chat",
         "x_cost_credits": "1000000.5",
         "x_failed_requests": 0,
+        "x_requests_without_outcome": 0,
         "x_requests_without_cost": 0,
         "x_input_tokens": 20,
         "x_output_tokens": 10,

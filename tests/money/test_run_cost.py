@@ -18,6 +18,7 @@ from airflow_provider_aimlbilling.money.request_id import encode_request_id
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.run_cost import MAX_LINES, RunCost, Settling, compare, read_estimate
 from airflow_provider_aimlbilling.money.tally import full_names
+from airflow_provider_aimlbilling.money.usage import CLOCK_MARGIN
 
 END = START + timedelta(hours=1)
 
@@ -55,6 +56,13 @@ def test_the_cost_is_exact_by_task_index_try_and_model() -> None:
     assert found["is_lower_bound"] is False
 
 
+def test_an_unknown_outcome_is_not_a_failure_and_its_cost_counts() -> None:
+    found = result(row(7, "a"), row(5, "a", succeeded=None), row(0, "a", succeeded=None, input_tokens=None))
+    assert (found["cost_credits"], found["requests"], found["failed_requests"]) == ("12", 3, 0)
+    assert found["requests_without_outcome"] == 2
+    assert (found["input_tokens"], found["output_tokens"]) == (None, 15), "what it does not say is unknown"
+
+
 def test_retries_are_the_tries_before_the_last_one_of_each_task_instance() -> None:
     rows = [row(100, "a", 0, number) for number in (1, 2, 3)] + [row(10, "a", 1, 1), row(1, "b", -1, 2)]
     retries = result(*rows)["retries"]
@@ -73,7 +81,7 @@ def test_rows_of_other_runs_and_rows_without_an_id_are_told_apart() -> None:
 
 
 def test_a_clock_that_is_behind_loses_no_row_of_the_run() -> None:
-    early = START - run_cost.CLOCK_MARGIN
+    early = START - CLOCK_MARGIN
     found = result(row(at=early), row(run="another", at=early), row(client_request_id=None, at=early))
     assert (found["requests"], found["other_runs"]["requests"], found["unattributed"]["requests"]) == (1, 0, 0)
 
@@ -160,6 +168,15 @@ def test_an_estimate_is_compared_exactly(
     found = compare(Amount.parse(estimate), Amount.parse(actual))
     assert (found["difference_usd"], found["difference_credits"]) == difference
     assert found["ratio"] == ratio
+
+
+def test_the_parts_of_an_estimate_are_added_exactly() -> None:
+    """Also beyond the 28 digits of Python's default context."""
+    parts = ["9000000000000000 credits", "0.000000000000000000000000000001 credits"]
+    assert read_estimate(parts).text == "9000000000000000.000000000000000000000000000001 credits"
+    assert Amount.parse(read_estimate(parts).text) == read_estimate(parts)
+    with pytest.raises(AimlBillingThresholdError, match="too many digits"):
+        read_estimate(["9000000000000000 credits", "1e-59 credits"])
 
 
 def test_an_estimate_is_read_in_every_form_that_the_operator_pushes() -> None:

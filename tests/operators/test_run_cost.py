@@ -336,10 +336,14 @@ def test_invalid_input_fails_before_any_request(run_dag: Any, sandbox: Sandbox, 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "timeout"), [(0, 10), (-1, 10), (11, 10), (float("nan"), 10), (10, float("nan")), (1, float("inf"))]
+    ("seconds", "timeout"),
+    [
+        *[(0, 10), (-1, 10), (11, 10), (float("nan"), 10), (10, float("nan")), (1, float("inf"))],
+        *[(True, 10), (0.5, True), ("1", 10), (1, None)],
+    ],
 )
-def test_an_impossible_wait_is_refused_when_the_dag_is_parsed(seconds: float, timeout: float) -> None:
-    with pytest.raises(ValueError, match="must be at least settle_seconds"):
+def test_an_impossible_wait_is_refused_when_the_dag_is_parsed(seconds: Any, timeout: Any) -> None:
+    with pytest.raises(ValueError, match=r"^settle_(seconds|timeout) (is|must be)"):
         GetRunCostOperator(task_id="x", settle_seconds=seconds, settle_timeout=timeout)
 
 

@@ -16,6 +16,7 @@ import pytest
 from support import KEY, MODES, wait_until
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
+from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 READINGS: dict[str, Callable[[Sandbox], object]] = {
     "above": lambda account: account.set_balance("2.50 USD"),
@@ -227,3 +228,10 @@ def test_a_corrected_key_is_used_at_the_next_poll(
         f"BalanceSensor(task_id='gate', threshold=1, poke_interval=0.3, timeout=20, silent_fail=True, {MODES[mode]})"
     )
     assert run.state() == "success"
+
+
+@pytest.mark.parametrize("seconds", [True, False, float("nan"), float("inf"), "60"])
+@pytest.mark.parametrize("name", ["poke_interval", "timeout", "max_wait"])
+def test_a_duration_that_is_none_is_refused_when_the_dag_is_parsed(name: str, seconds: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be a number of seconds"):
+        BalanceSensor(task_id="gate", **{name: seconds})

@@ -267,7 +267,7 @@ def test_a_deferred_gate_waits_for_a_fraction_of_a_credit(run_dag: Any, sandbox:
     assert run.state() == "success"
 
 
-@pytest.mark.parametrize("grace", [0, -1])
+@pytest.mark.parametrize("grace", [0, -1, True])
 def test_topup_grace_must_be_positive(grace: float) -> None:
     from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
