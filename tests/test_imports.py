@@ -53,7 +53,7 @@ LAYERS: dict[str, set[str]] = {
         *("exceptions", "get_provider_info", "compat", "links", "metrics", "money", "client", "waiting", "hooks"),
         *("triggers", "skipping", "thresholds", "windows"),
     },
-    "task_context": {"compat"},
+    "task_context": {"compat", "money"},
     "count_running": {"compat", "money", "hooks"},
     "guard": {
         *("exceptions", "get_provider_info", "compat", "money", "client", "hooks", "count_running", "task_context"),
