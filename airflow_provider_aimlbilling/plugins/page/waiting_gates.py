@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
@@ -58,7 +58,7 @@ class WaitingGate:
     run_id: str
     task_id: str
     map_index: int | None
-    state: str
+    state: Literal["deferred", "up_for_reschedule", "running"]
     since: datetime | None
     deadline: datetime | None
     facts: GateFacts
@@ -125,7 +125,7 @@ def _gate(row: Any) -> WaitingGate:
         run_id=row.run_id,
         task_id=row.task_id,
         map_index=row.map_index if row.map_index >= 0 else None,
-        state=str(row.state),
+        state=row.state,
         since=row.since,
         deadline=deadline(row.trigger_timeout, facts) if is_deferred else None,
         facts=facts,
