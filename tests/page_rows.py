@@ -51,12 +51,17 @@ def copied(run: Run, dag_id: str = "") -> Iterator[Run]:
         for table in (TaskInstance, RenderedTaskInstanceFields, XComModel):
             is_of_run = (table.dag_id == run.dag_run.dag_id, table.run_id == run.dag_run.run_id)
             for found in session.execute(select(table.__table__).where(*is_of_run)).mappings().all():
-                new = {"id": uuid.uuid4()} if table is TaskInstance else {}
+                new = new_id(found) if table is TaskInstance else {}
                 new |= {"dag_run_id": number} if table is XComModel else {}
                 session.execute(insert(table.__table__), [dict(found) | ids | new])
     yield Run(CopiedRun(**ids, id=number), run.log)
     with create_session() as session:
         session.execute(delete(DagRun).where(DagRun.id == number))  # and all that belongs to it
+
+
+def new_id(row: Any) -> dict[str, Any]:
+    """Return a new id for a row. Airflow 3.1 reads ids as text."""
+    return {"id": type(row["id"])(str(uuid.uuid4()))}
 
 
 def where(run: Run, task_id: str, map_index: int, table: Any = TaskInstance) -> list[Any]:
@@ -105,7 +110,7 @@ def copies(run: Run, number: int, task_id: str = "gate", changes: Any = lambda i
             rows = session.execute(select(table.__table__).where(*where(run, task_id, -1, table))).mappings().all()
             made = [dict(row) | {"map_index": index} for row in rows for index in range(number)]
             if table is TaskInstance:
-                made = [row | {"id": uuid.uuid4(), **changes(row["map_index"])} for row in made]
+                made = [row | new_id(row) | {**changes(row["map_index"])} for row in made]
             if made:
                 session.execute(insert(table.__table__), made)
         session.execute(delete(TaskInstance).where(*where(run, task_id, -1)))

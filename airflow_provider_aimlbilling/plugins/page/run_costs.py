@@ -111,20 +111,30 @@ def read_report(fields: Mapping[str, Any], read_at: datetime) -> ReportedCost | 
     :param read_at: when it was pushed.
     """
     dag_id, run_id, requests = fields["dag_id"], fields["run_id"], fields["requests"]
-    flags = (fields["is_lower_bound"], fields["may_be_incomplete"])
+    is_lower_bound, may_be_incomplete = fields["is_lower_bound"], fields["may_be_incomplete"]
     estimate = fields["estimate"]
     if not (isinstance(dag_id, str) and isinstance(run_id, str) and 0 < len(dag_id) <= 250 and 0 < len(run_id) <= 250):
         return None
     if isinstance(requests, bool) or not isinstance(requests, int) or requests < 0:
         return None
-    if not all(isinstance(flag, bool) for flag in flags):
+    # SQLite returns numbers for flags.
+    if not all(isinstance(flag, int) and flag in (0, 1) for flag in (is_lower_bound, may_be_incomplete)):
         return None
     try:
         cost = _amount(fields["cost_credits"])
         estimated = _amount(estimate.get("estimated_credits")) if isinstance(estimate, Mapping) else None
     except (AimlBillingError, InvalidOperation, TypeError):
         return None
-    return ReportedCost(dag_id, run_id, cost, *flags, estimated, requests, read_at)
+    return ReportedCost(
+        dag_id=dag_id,
+        run_id=run_id,
+        cost=cost,
+        is_lower_bound=bool(is_lower_bound),
+        may_be_incomplete=bool(may_be_incomplete),
+        estimate=estimated,
+        requests=requests,
+        read_at=read_at,
+    )
 
 
 def _amount(text: object) -> Amount | None:

@@ -1,0 +1,260 @@
+"""The JSON of gates, held tasks and runs, and what a user who may not see a connection does not learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from page_rows import MINUTE, NOW, change, copies, date_xcoms, defer, only, push, trigger_row
+from support import Run
+
+from airflow_provider_aimlbilling.money.amount import Amount
+from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
+from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
+from airflow_provider_aimlbilling.money.gate import Gate
+from airflow_provider_aimlbilling.money.top_up_needed import KnownBalance
+from airflow_provider_aimlbilling.plugins.page import task_routes
+from airflow_provider_aimlbilling.plugins.page.task_models import page_path
+from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
+
+USER = object()
+Names = Callable[[Iterable[str]], set[str]]
+Get = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def get(run: Run, monkeypatch: pytest.MonkeyPatch) -> Get:
+    """Return a function that gets a route's JSON, for a user who may read the test's DAG and some connections."""
+
+    def fetch(
+        path: str, connections: tuple[str, ...] = (), balances: dict[str, KnownBalance | None] | None = None
+    ) -> dict[str, Any]:
+        def rights(names: Names) -> Any:
+            def readable(user: object, asked: Iterable[str]) -> set[str]:
+                assert user is USER
+                return names(asked)
+
+            return readable
+
+        def latest_balance(connection_id: str) -> KnownBalance | None:
+            assert connection_id in connections, "a balance that the user may not see was read"
+            return (balances or {}).get(connection_id)
+
+        monkeypatch.setattr(task_routes, "readable_dag_ids", rights(only(run.dag_run.dag_id)))
+        monkeypatch.setattr(task_routes, "readable_connection_ids", rights(only(*connections)))
+        app = FastAPI()
+        app.dependency_overrides[get_user] = lambda: USER
+        app.include_router(task_routes.new_router(latest_balance), prefix="/api")
+        response = TestClient(app).get(f"/api/{path}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    return fetch
+
+
+def money(text: str) -> dict[str, str]:
+    amount = Amount.parse(text)
+    return {"usd": f"{amount.usd:.2f}", "credits": str(amount.credits), "text": amount.usd_text}
+
+
+def wait(run: Run, *triggers: BalanceTrigger) -> None:
+    numbers = [trigger_row(trigger) for trigger in triggers]
+    copies(
+        run,
+        len(numbers),
+        changes=lambda index: (
+            {"state": "deferred", "trigger_id": numbers[index]}
+            | {"start_date": NOW + index * MINUTE, "trigger_timeout": NOW + timedelta(days=1)}
+        ),
+    )
+
+
+def test_a_gate_tells_what_is_missing_now(run: Run, get: Get) -> None:
+    defer(run, BalanceTrigger("a", "6000000 credits", 60, 1.0), start_date=NOW, trigger_timeout=NOW + timedelta(days=1))
+    answer = get("gates", ("a",), {"a": KnownBalance(Balance(5_000_000))})
+    iso = (NOW + timedelta(days=1) - 7 * MINUTE).isoformat()
+    assert answer == {
+        "gates": [
+            {
+                "dag_id": run.dag_run.dag_id,
+                "run_id": run.dag_run.run_id,
+                "task_id": "gate",
+                "map_index": None,
+                "state": "deferred",
+                "since": NOW.isoformat().replace("+00:00", "Z"),
+                "connection_id": "a",
+                "asks": "3.00 USD",
+                "limits": [],
+                "missing": money("0.50 USD"),
+                "short_of": "balance",
+                "reason": "0.50 USD missing: balance 2.50 USD, needs 3.00 USD",
+                "deadline": iso.replace("+00:00", "Z"),
+                "path": page_path(run.dag_run.dag_id, run.dag_run.run_id, "gate"),
+            }
+        ],
+        "left_out": 0,
+        "summaries": [
+            {
+                "connection_id": "a",
+                "waiting": 1,
+                "top_up": money("0.50 USD"),
+                "text": "1 gate waits; a top-up of 0.50 USD releases it.",
+            }
+        ],
+        "budgets": [],
+    }
+
+
+def test_nobody_learns_figures_of_a_connection_that_they_may_not_see(run: Run, get: Get) -> None:
+    """Not from the last reading either, which the worker left in the trigger and in the verdict."""
+    hidden = BalanceTrigger("hidden", "9 USD", 60, 1.0, budget="200 USD per month", last_seen="balance 77.77 USD")
+    wait(run, BalanceTrigger("seen", "9 USD", 60, 1.0), hidden)
+    now = datetime.now(timezone.utc)
+    use = BudgetUse(Budget.parse("200 USD per month"), now - timedelta(days=1), now + timedelta(days=1), Amount(5))
+    push(run, "verdict", Gate(Amount(9)).decide(Balance(155_540_000, budget=use)).to_dict(), map_index=1)
+    answer = get("gates", ("seen",), {"seen": KnownBalance(Balance(0)), "hidden": KnownBalance(Balance(155_540_000))})
+    assert [gate["connection_id"] for gate in answer["gates"]] == ["seen", "hidden"]
+    assert [gate["missing"] for gate in answer["gates"]] == [money("9 USD"), None]
+    assert [summary["connection_id"] for summary in answer["summaries"]] == ["seen"]
+    assert answer["budgets"] == []
+    assert (answer["gates"][1]["reason"], answer["gates"][1]["short_of"]) == (None, None)
+    assert "77.77" not in str(answer)
+
+
+def test_without_a_known_balance_the_last_reading_is_shown(run: Run, get: Get) -> None:
+    wait(run, BalanceTrigger("a", "9 USD", 60, 1.0, last_seen="8 USD missing"), BalanceTrigger("a", "1 USD", 60, 1.0))
+    push(run, "verdict", None, map_index=0)
+    push(run, "verdict", Gate(Amount.parse("1 USD")).decide(Balance(5)).to_dict(), map_index=1)
+    answer = get("gates", ("a",))
+    assert [gate["missing"] for gate in answer["gates"]] == [None, None]
+    assert answer["gates"][0]["reason"] == "8 USD missing"
+    assert answer["gates"][1]["reason"].startswith("0.9999975 USD missing")
+    assert [gate["short_of"] for gate in answer["gates"]] == [None, "balance"]
+    (summary,) = answer["summaries"]
+    assert summary["text"] == "2 gates wait. The balance is not known, and so neither is the top-up."
+
+
+def test_limits_and_budgets(run: Run, get: Get) -> None:
+    month = "200 USD per month"
+    wait(
+        run,
+        BalanceTrigger("a", "2 USD", 60, 1.0, respect_key_limit=True),
+        BalanceTrigger("a", "2 USD", 60, 1.0, budget=month),
+        BalanceTrigger("a", "2 USD", 60, 1.0, budget="5 USD per day"),
+    )
+    now = datetime.now(timezone.utc)
+    use = BudgetUse(Budget.parse(month), now - timedelta(days=1), now + timedelta(days=1), Amount.parse("199 USD"))
+    over = BudgetUse(Budget.parse("5 USD per day"), now - timedelta(days=2), now - timedelta(days=1), Amount(1))
+    for index, budget in ((1, use), (2, over)):
+        verdict = Gate(Amount.parse("2 USD")).decide(Balance(5_000_000, budget=budget))
+        push(run, "verdict", verdict.to_dict(), map_index=index)
+    limit = KeyLimit("month", 10_000_000, 9_000_000)
+    answer = get("gates", ("a",), {"a": KnownBalance(Balance(5_000_000, key_limit=limit))})
+    assert [gate["limits"] for gate in answer["gates"]] == [
+        ["the key's limit"],
+        ["200.00 USD per month"],
+        ["5.00 USD per day"],
+    ]
+    assert [gate["short_of"] for gate in answer["gates"]] == ["key_limit", "budget", None]
+    assert [gate["missing"] for gate in answer["gates"]] == [money("1.50 USD"), money("1 USD"), None]
+    (budget,) = answer["budgets"]  # the other period is over, and what is left of the next one is not known
+    assert (budget["text"], budget["left"], budget["spent"]) == (
+        "200.00 USD per month",
+        money("1 USD"),
+        money("199 USD"),
+    )
+    (summary,) = answer["summaries"]
+    assert summary["top_up"] is None
+    assert summary["text"] == (
+        "3 gates wait. 1 waits for a budget, which a top-up does not raise. 1 waits for the key's limit, which a "
+        "top-up does not raise. What 1 of them needs is not known."
+    )
+
+
+def test_a_summary_says_if_some_gates_are_left_out(run: Run, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait(run, *[BalanceTrigger("a", "9 USD", 60, 1.0)] * 3)
+    monkeypatch.setattr(task_routes.waiting_gates, "__defaults__", (2,))
+    answer = get("gates", ("a",), {"a": KnownBalance(Balance(0))})
+    assert answer["left_out"] == 1
+    assert answer["summaries"][0]["text"] == (
+        "2 gates wait; a top-up of 9.00 USD releases all of them. Only the 2 gates that have waited longest are "
+        "counted."
+    )
+
+
+def test_nothing_waits(get: Get) -> None:
+    assert get("gates", ("a",)) == {"gates": [], "left_out": 0, "summaries": [], "budgets": []}
+
+
+def test_held_tasks(run: Run, get: Get) -> None:
+    verdict = Gate(Amount.parse("3 USD")).decide(Balance(5_000_000)).to_dict()
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    push(run, "verdict", verdict, at=now)
+    change(run, state="failed")
+    answer = get("held")
+    assert datetime.now(timezone.utc) - datetime.fromisoformat(answer["since"]) < timedelta(hours=25)
+    assert answer["tasks"] == [
+        {
+            "dag_id": run.dag_run.dag_id,
+            "run_id": run.dag_run.run_id,
+            "task_id": "gate",
+            "path": page_path(run.dag_run.dag_id, run.dag_run.run_id, "gate"),
+            "outcome": "failed",
+            "held": 1,
+            "of": 1,
+            "reason": "0.50 USD missing: balance 2.50 USD, needs 3.00 USD",
+            "last_at": now.isoformat().replace("+00:00", "Z"),
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cost", "estimate", "difference", "ratio"),
+    [
+        ("4200000", "4000000", "+0.10 USD", "1.05"),
+        ("4000000", "4200000", "-0.10 USD", "0.9524"),
+        ("4000000", "4000000", "0.00 USD", "1"),
+        ("0", "4000000", "-2.00 USD", "0"),
+        ("4000000", "0", "+2.00 USD", None),
+        (None, "4000000", None, None),
+        ("4000000", None, None, None),
+    ],
+)
+def test_runs(
+    run: Run, get: Get, cost: str | None, estimate: str | None, difference: str | None, ratio: str | None
+) -> None:
+    report = {"dag_id": run.dag_run.dag_id, "run_id": run.dag_run.run_id, "cost_credits": cost, "requests": 7}
+    report |= {"is_lower_bound": False, "may_be_incomplete": True}
+    report["estimate"] = None if estimate is None else {"estimated_credits": estimate}
+    change(run, operator="GetRunCostOperator")
+    push(run, "return_value", report)
+    date_xcoms(run, NOW)
+    answer = get("runs?days=7")
+    assert (answer["days"], answer["left_out"]) == (7, 0)
+    (row,) = answer["runs"]
+    assert row["path"] == page_path(run.dag_run.dag_id, run.dag_run.run_id)
+    assert row["cost"] == (None if cost is None else money(f"{cost} credits"))
+    assert row["estimate"] == (None if estimate is None else money(f"{estimate} credits"))
+    assert (row["difference"], row["ratio"], row["requests"]) == (difference, ratio, 7)
+    assert (row["is_lower_bound"], row["may_be_incomplete"]) == (False, True)
+
+
+@pytest.mark.parametrize("days", ["0", "-7", "29", "x", "9" * 400, ""])
+def test_other_numbers_of_days_are_refused(days: str) -> None:
+    app = FastAPI()
+    app.dependency_overrides[get_user] = lambda: USER
+    app.include_router(task_routes.new_router(lambda _: None))
+    response = TestClient(app).get(f"/runs?days={days}")
+    assert response.status_code == 422
+    assert response.json()["detail"]
+
+
+def test_a_path_is_percent_encoded() -> None:
+    assert page_path("a/b?", "manual__2026+00:00", "g.t#", 3) == (
+        "dags/a%2Fb%3F/runs/manual__2026%2B00%3A00/tasks/g.t%23/mapped/3"
+    )
