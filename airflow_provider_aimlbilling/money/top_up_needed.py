@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount
+from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.budget import BudgetUse
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
@@ -20,10 +20,35 @@ class KnownBalance:
 
     :param balance: the balance, with the key's limit if it has one.
     :param key_limit_known: whether the key's limit could be read. If it could, and there is none, the key has none.
+    :param overdrawn: credits by which the account is overdrawn; the balance is 0 then. A top-up pays for them first.
     """
 
     balance: Balance
     key_limit_known: bool = True
+    overdrawn: Number = 0
+
+    def missing(self, verdict: Verdict) -> Amount | None:
+        """
+        Return what is missing; ``None`` if nothing is, or that is not known.
+
+        :param verdict: a verdict about this balance.
+        """
+        shortfall = verdict.shortfall
+        if shortfall is None or not self.overdrawn:
+            return shortfall
+        return Amount(EXACT.add(Decimal(shortfall.credits), Decimal(self.overdrawn)))
+
+    def reason(self, verdict: Verdict) -> str:
+        """
+        Return the reason of a verdict in plain words.
+
+        :param verdict: a verdict about this balance.
+        """
+        missing = self.missing(verdict)
+        if missing is None or verdict.threshold is None or not self.overdrawn:
+            return verdict.reason
+        overdrawn = Amount(self.overdrawn).usd_text
+        return f"{missing.usd_text} missing: overdrawn by {overdrawn}, needs {verdict.threshold.usd_text}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ def top_up_needed(waits: Iterable[WaitingFor], known: KnownBalance | None) -> To
             opening += 1
         elif other := tuple(name for name in verdict.too_low if name != "balance"):
             limited[other] = limited.get(other, 0) + 1
-        elif (shortfall := _shortfall(verdict)) is None:
+        elif (shortfall := _shortfall(verdict, known)) is None:
             unknown += 1  # the API reports a balance as low that is not
         else:
             shortfalls.append(shortfall)
@@ -114,11 +139,12 @@ def top_up_needed(waits: Iterable[WaitingFor], known: KnownBalance | None) -> To
     return TopUpNeeded(waiting, amount, " ".join(sentences))
 
 
-def _shortfall(verdict: Verdict) -> Amount | None:
+def _shortfall(verdict: Verdict, known: KnownBalance) -> Amount | None:
     """Return how much the balance itself lacks; ``None`` if it is not below the threshold."""
     if verdict.threshold is None or verdict.balance is None or verdict.balance.amount >= verdict.threshold:
         return None
-    return Amount(EXACT.subtract(Decimal(verdict.threshold.credits), Decimal(verdict.balance.amount.credits)))
+    missing = EXACT.subtract(Decimal(verdict.threshold.credits), Decimal(verdict.balance.amount.credits))
+    return Amount(EXACT.add(missing, Decimal(known.overdrawn)))
 
 
 def _gates(waiting: int) -> str:

@@ -111,6 +111,15 @@ def test_fractions_of_a_credit_stay_exact() -> None:
     assert top_up_needed([gate("2.50 USD")], balance).amount == Amount(Decimal("0.75"))
 
 
+def test_a_top_up_pays_for_an_overdraft_first() -> None:
+    known = KnownBalance(Balance(0), overdrawn=2_500_000)
+    verdict = gate("3 USD").verdict(known)
+    assert verdict is not None
+    assert known.missing(verdict) == Amount.parse("4.25 USD")
+    assert known.reason(verdict) == "4.25 USD missing: overdrawn by 1.25 USD, needs 3.00 USD"
+    assert top_up_needed([gate("3 USD")], known).amount == Amount.parse("4.25 USD")
+
+
 def test_the_accounts_own_mark_is_a_threshold_as_well() -> None:
     low = KnownBalance(Balance(4_000, True, 10_000, "2026-11-22T10:00:00Z"))
     assert top_up_needed([WaitingFor(Gate())], low).amount == Amount(6_000)

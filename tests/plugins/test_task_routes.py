@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,13 +14,18 @@ from fastapi.testclient import TestClient
 from page_rows import MINUTE, NOW, change, copies, date_xcoms, defer, only, push, trigger_row
 from support import Run
 
+from airflow_provider_aimlbilling.money.account_state import Funds
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
 from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.money.top_up_needed import KnownBalance
 from airflow_provider_aimlbilling.plugins.page import task_routes
+from airflow_provider_aimlbilling.plugins.page.latest_balance import latest_balance
+from airflow_provider_aimlbilling.plugins.page.reading_cache import Reading, ReadingCache
+from airflow_provider_aimlbilling.plugins.page.readings import Account, read_account
 from airflow_provider_aimlbilling.plugins.page.task_models import page_path
+from airflow_provider_aimlbilling.sandbox import Sandbox
 from airflow_provider_aimlbilling.triggers.balance import BalanceTrigger
 
 USER = object()
@@ -137,6 +143,38 @@ def test_without_a_known_balance_the_last_reading_is_shown(run: Run, get: Get) -
     assert [gate["short_of"] for gate in answer["gates"]] == [None, "balance"]
     (summary,) = answer["summaries"]
     assert summary["text"] == "2 gates wait. The balance is not known, and so neither is the top-up."
+
+
+def test_the_balance_comes_from_the_last_reading_of_the_account(sandbox: Sandbox) -> None:
+    """It does not ask the API, and an old balance is not one."""
+    now = [NOW]
+    cache = ReadingCache(now=lambda: now[0])
+    assert latest_balance(cache, "aimlbilling_default") is None
+    assert not sandbox.requests
+    sandbox.set_key_limit("9 USD")
+    asyncio.run(cache.get("aimlbilling_default", "account", read_account))
+    asked = len(sandbox.requests)
+    known = latest_balance(cache, "aimlbilling_default")
+    assert known is not None
+    assert (known.balance.amount, known.key_limit_known, known.overdrawn) == (Amount.parse("2.50 USD"), True, 0)
+    assert known.balance.low_balance is False
+    assert known.balance.key_limit is not None
+    assert known.balance.key_limit.remaining == Amount.parse("9 USD")
+    assert latest_balance(cache, "another") is None
+    now[0] += timedelta(minutes=16)
+    assert latest_balance(cache, "aimlbilling_default") is None
+    assert len(sandbox.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [(None, None), (-2_500_000, KnownBalance(Balance(0, True, 10_000), overdrawn=2_500_000))],
+)
+def test_an_overdrawn_account(held: int | None, expected: KnownBalance | None) -> None:
+    cache = ReadingCache(now=lambda: NOW)
+    account = Account(Funds(held, 10_000), None, None, None, None)
+    cache.latest = lambda *_: Reading(account, NOW)  # type: ignore[method-assign]
+    assert latest_balance(cache, "a") == expected
 
 
 def test_limits_and_budgets(run: Run, get: Get) -> None:

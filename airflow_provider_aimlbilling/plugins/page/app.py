@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp
 
 from airflow_provider_aimlbilling.plugins.page import account_routes, task_routes
 from airflow_provider_aimlbilling.plugins.page.access import MAY_SEE_PAGE
+from airflow_provider_aimlbilling.plugins.page.latest_balance import latest_balance
+from airflow_provider_aimlbilling.plugins.page.reading_cache import ReadingCache
 from airflow_provider_aimlbilling.plugins.page.security_headers import SecurityHeaders
 
 STATIC = Path(__file__).parent / "static"
@@ -19,8 +22,12 @@ STATIC = Path(__file__).parent / "static"
 _REVALIDATE = "private, no-cache"
 
 
-def build_app() -> ASGIApp:
-    """Return a new application, with its own cache of figures."""
+def build_app(cache: ReadingCache | None = None) -> ASGIApp:
+    """
+    Return a new application.
+
+    :param cache: the figures of the accounts; ``None`` for a new cache.
+    """
     # The documentation routes of FastAPI would be open to everyone.
     app = FastAPI(
         title="AI/ML API billing",
@@ -41,8 +48,9 @@ def build_app() -> ASGIApp:
     async def static(name: str, request: Request) -> Response:
         return await _file(files, name, request)
 
-    app.include_router(account_routes.new_router(), prefix="/api")
-    app.include_router(task_routes.new_router(lambda _: None), prefix="/api")
+    cache = cache or ReadingCache()
+    app.include_router(account_routes.new_router(cache), prefix="/api")
+    app.include_router(task_routes.new_router(partial(latest_balance, cache)), prefix="/api")
     return SecurityHeaders(app)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
-from airflow_provider_aimlbilling.money.gate import Verdict
 from airflow_provider_aimlbilling.money.top_up_needed import KnownBalance, WaitingFor, top_up_needed
-from airflow_provider_aimlbilling.plugins.page.money_model import Money, money_or_none
+from airflow_provider_aimlbilling.plugins.page.money_model import known_money, money
 from airflow_provider_aimlbilling.plugins.page.task_models import (
     BudgetRow,
     GateRow,
@@ -46,9 +45,9 @@ def gates_response(
         if (connection_id := gate.facts.connection_id) in visible and connection_id is not None:
             wait = _wait(gate, uses)
             waits[connection_id].append(wait)
-            rows.append(_row(gate, wait.verdict(balances[connection_id]), shows_figures=True))
+            rows.append(_row(gate, wait, balances[connection_id]))
         else:
-            rows.append(_row(gate, None, shows_figures=False))
+            rows.append(_row(gate))
     return GatesResponse(
         gates=rows,
         left_out=left_out,
@@ -57,8 +56,8 @@ def gates_response(
             BudgetRow(
                 connection_id=connection_id,
                 text=str(budget),
-                left=Money.of(use.left),
-                spent=Money.of(use.spent),
+                left=known_money(use.left),
+                spent=known_money(use.spent),
                 read_at=read_at,
             )
             for (connection_id, budget), (use, read_at) in sorted(uses.items(), key=lambda item: str(item[0]))
@@ -89,19 +88,20 @@ def _budget_uses(gates: Iterable[WaitingGate]) -> _Uses:
     return uses
 
 
-def _row(gate: WaitingGate, now: Verdict | None, *, shows_figures: bool) -> GateRow:
+def _row(gate: WaitingGate, wait: WaitingFor | None = None, known: KnownBalance | None = None) -> GateRow:
     """
     Return one row.
 
     :param gate: the gate.
-    :param now: what it would decide now; ``None`` if that is not known.
-    :param shows_figures: whether the user may see the balance of its connection, which its last reading tells.
+    :param wait: what it waits for; ``None`` if the user may not see the balance, which its last reading tells.
+    :param known: the balance of its connection; ``None`` if it is not known.
     """
     facts, last = gate.facts, gate.verdict
-    reason = short_of = None
-    if shows_figures:
-        reason = now.reason if now else last.reason if last else facts.last_seen
-        short_of = now.short_of if now else last.short_of if last else None
+    missing = short_of = reason = None
+    if wait is not None and known is not None and (now := wait.verdict(known)):
+        missing, short_of, reason = known.missing(now), now.short_of, known.reason(now)
+    elif wait is not None:
+        short_of, reason = (last.short_of, last.reason) if last else (None, facts.last_seen)
     limits = ["the key's limit"] if facts.respects_key_limit else []
     return GateRow(
         dag_id=gate.dag_id,
@@ -113,7 +113,7 @@ def _row(gate: WaitingGate, now: Verdict | None, *, shows_figures: bool) -> Gate
         connection_id=facts.connection_id,
         asks=facts.asks,
         limits=[*limits, facts.budget_text] if facts.budget_text else limits,
-        missing=money_or_none(now.shortfall) if now else None,
+        missing=money(missing),
         short_of=short_of,
         reason=reason or None,
         deadline=gate.deadline,
@@ -127,5 +127,5 @@ def _summary(
     needed = top_up_needed(waits, known)
     cut = f" Only the {shown:,} gates that have waited longest are counted." if left_out else ""
     return TopUpSummary(
-        connection_id=connection_id, waiting=needed.waiting, top_up=money_or_none(needed.amount), text=needed.text + cut
+        connection_id=connection_id, waiting=needed.waiting, top_up=money(needed.amount), text=needed.text + cut
     )

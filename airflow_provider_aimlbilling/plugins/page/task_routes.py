@@ -18,7 +18,7 @@ from airflow_provider_aimlbilling.money.run_cost import compare
 from airflow_provider_aimlbilling.plugins.page.access import CurrentUser, readable_connection_ids, readable_dag_ids
 from airflow_provider_aimlbilling.plugins.page.gates_response import LatestBalance, gates_response
 from airflow_provider_aimlbilling.plugins.page.held_tasks import held_tasks
-from airflow_provider_aimlbilling.plugins.page.money_model import money_or_none
+from airflow_provider_aimlbilling.plugins.page.money_model import money
 from airflow_provider_aimlbilling.plugins.page.run_costs import ReportedCost, run_costs
 from airflow_provider_aimlbilling.plugins.page.task_models import (
     GatesResponse,
@@ -74,10 +74,10 @@ def _run(report: ReportedCost) -> RunRow:
         dag_id=report.dag_id,
         run_id=report.run_id,
         path=page_path(report.dag_id, report.run_id),
-        cost=money_or_none(report.cost),
+        cost=money(report.cost),
         is_lower_bound=report.is_lower_bound,
         may_be_incomplete=report.may_be_incomplete,
-        estimate=money_or_none(report.estimate),
+        estimate=money(report.estimate),
         difference=_signed(compared["difference_credits"]) if compared else None,
         ratio=_shortest(compared["ratio"]) if compared else None,
         requests=report.requests,
