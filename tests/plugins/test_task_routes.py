@@ -296,3 +296,61 @@ def test_a_path_is_percent_encoded() -> None:
     assert page_path("a/b?", "manual__2026+00:00", "g.t#", 3) == (
         "dags/a%2Fb%3F/runs/manual__2026%2B00%3A00/tasks/g.t%23/mapped/3"
     )
+
+
+ROUTES = ("gates", "held", "runs")
+
+
+def fill(run: Run) -> None:
+    """Let a run show in all three blocks: a gate that waits, one that was held, and a report."""
+    copies(run, 3)
+    trigger = trigger_row(BalanceTrigger("aimlbilling_default", "3 USD", 60, 1.0))
+    change(run, map_index=0, state="deferred", trigger_id=trigger, start_date=NOW, trigger_timeout=NOW)
+    now = datetime.now(timezone.utc)
+    push(run, "verdict", Gate(Amount.parse("3 USD")).decide(Balance(5_000_000)).to_dict(), map_index=1, at=now)
+    change(run, map_index=1, state="skipped")
+    report = {"dag_id": run.dag_run.dag_id, "run_id": run.dag_run.run_id, "cost_credits": "5", "requests": 7}
+    report |= {"is_lower_bound": False, "may_be_incomplete": True, "estimate": None}
+    push(run, "return_value", report, map_index=2, at=now)
+    change(run, map_index=2, operator="GetRunCostOperator")
+
+
+def shown(client: Any, run: Run) -> list[bool]:
+    """Return which of the blocks show the run, in Airflow's own API server."""
+    answers = [client.get(f"/aimlbilling/api/{route}") for route in ROUTES]
+    assert [answer.status_code for answer in answers] == [200] * 3, [answer.text for answer in answers]
+    return [run.dag_run.run_id in answer.text for answer in answers]
+
+
+def test_a_viewer_of_dags_sees_gates_and_the_balance_only_with_the_connection(
+    client_of: Any, run: Run, sandbox: Sandbox
+) -> None:
+    fill(run)
+    admin, viewer = client_of("admin"), client_of("viewer")
+    assert admin.get("/aimlbilling/api/connections/aimlbilling_default/account").status_code == 200
+    assert shown(admin, run) == shown(viewer, run) == [True] * 3
+    asked = len(sandbox.requests)
+    (seen,), (hidden,) = (client.get("/aimlbilling/api/gates").json()["gates"] for client in (admin, viewer))
+    assert (seen["missing"], hidden["missing"]) == (money("0.50 USD"), None)
+    assert admin.get("/aimlbilling/api/gates").json()["summaries"][0]["top_up"] == money("0.50 USD")
+    assert viewer.get("/aimlbilling/api/gates").json()["summaries"] == []
+    assert len(sandbox.requests) == asked, "these routes must not ask the API"
+
+
+@pytest.mark.parametrize("entity", ["TASK_INSTANCE", "XCOM"])
+def test_a_dag_that_the_auth_manager_hides_does_not_show(
+    client_of: Any, run: Run, monkeypatch: pytest.MonkeyPatch, entity: str
+) -> None:
+    from airflow.api_fastapi.app import get_auth_manager
+
+    fill(run)
+    client, manager = client_of("admin"), get_auth_manager()
+    allowed = manager.is_authorized_dag
+    assert shown(client, run) == [True] * 3
+
+    def is_authorized_dag(**asked: Any) -> bool:
+        hides = asked["access_entity"] is not None and asked["access_entity"].name == entity
+        return not (hides and asked["details"].id == run.dag_run.dag_id) and allowed(**asked)
+
+    monkeypatch.setattr(manager, "is_authorized_dag", is_authorized_dag)
+    assert shown(client, run) == [False] * 3
