@@ -18,6 +18,7 @@ from airflow_provider_aimlbilling.task_context import (
     in_event_loop,
     in_process_started_by_task,
     is_resuming,
+    push_guard_verdict,
 )
 from airflow_provider_aimlbilling.thresholds import check_budget, check_count_running, check_seconds, check_threshold
 
@@ -54,7 +55,7 @@ def require_balance(
     job, and the account must be able to pay for all running jobs, this one included. If it can pay for this job but
     not for all, the job waits for others to end or to give up.
 
-    Guards push no XCom because they run inside someone else's task.
+    A guard that stops its task pushes its verdict as XCom ``aimlbilling_verdict``. One that lets it run pushes nothing.
 
     :param threshold: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
     :param aimlbilling_conn_id: id of an Airflow connection of type ``aimlbilling``; templated.
@@ -227,6 +228,7 @@ class Guard:
             verdict = decide_among_running(hook, gate, context["ti"], count_running, self.max_wait, wait, **options)
         if verdict.clears:
             return
+        push_guard_verdict(context, verdict, hook.log)
         refusal = verdict.refusal(hook.aimlbilling_conn_id)
         if self.skip_if_insufficient:
             raise AirflowSkipException(refusal)

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KEY = "k3y-Zq8wVx2Lr7Tn5Mb9"
 AIRFLOW = version("apache-airflow")
 AIRFLOW_3 = not AIRFLOW.startswith("2.")
+AIRFLOW_3_1 = AIRFLOW_3 and not AIRFLOW.startswith("3.0")
 AIRFLOW_3_2 = AIRFLOW_3 and not AIRFLOW.startswith(("3.0", "3.1"))
 # On Airflow 3.0, dag.test() fails at the second poke of any rescheduled sensor. A system test covers it there.
 RESCHEDULES = not AIRFLOW.startswith("3.0")
