@@ -42,7 +42,7 @@ def build_app(cache: ReadingCache | None = None) -> ASGIApp:
     async def page(request: Request) -> Response:
         return await _file(files, "index.html", request)
 
-    @app.get("/static/{name}")
+    @app.get("/static/{name:path}")
     async def static(name: str, request: Request) -> Response:
         return await _file(files, name, request)
 
