@@ -110,6 +110,16 @@ def test_the_provider_info_follows_the_schema_of_this_airflow() -> None:
                 assert entry.keys() <= known[name]["items"]["properties"].keys() | NEWER_KEYS.get(name, set()), name
 
 
+def test_the_setting_of_the_billing_page_is_one_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from airflow.configuration import conf; print(conf.getboolean('aimlbilling', 'billing_page', fallback=True))"
+    )
+    for value in ("True", "False"):
+        monkeypatch.setenv("AIRFLOW__AIMLBILLING__BILLING_PAGE", value)
+        out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        assert out.split()[-1] == value
+
+
 def test_the_connection_form_is_declared_only_once() -> None:
     """All versions of Airflow draw the same fields, because the hook's methods only translate the provider info."""
     form = connection_form()

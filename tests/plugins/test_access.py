@@ -143,7 +143,13 @@ def test_nothing_else_is_served(client_of: Any, path: str) -> None:
     assert client_of("admin").get(f"/aimlbilling/{path}", follow_redirects=False).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["..%2Fapp.py", "%2e%2e/app.py", "..%5Capp.py", "%2Fetc%2Fpasswd", "a\0b", "x" * 5000])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("..%2Fapp.py", "%2e%2e/app.py", "%2e%2e%2fapp.py", "..%5Capp.py", "x/..%2f..%2fapp.py", "..%2f__init__.py"),
+        *("%2Fetc%2Fpasswd", "%2F%2Fetc%2Fpasswd", "a\0b", "x" * 5000, "%2e", "%2e%2e", "%2e%2e%2fstatic"),
+    ],
+)
 def test_static_files_are_only_those_of_the_page(client_of: Any, path: str) -> None:
     response = client_of("admin").get(f"/aimlbilling/static/{quote(path, safe='%/')}")
     assert response.status_code == 404

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -44,7 +44,7 @@ def build_app(cache: ReadingCache | None = None) -> ASGIApp:
     async def page(request: Request) -> Response:
         return await _file(files, "index.html", request)
 
-    @app.get("/static/{name}")
+    @app.get("/static/{name:path}")
     async def static(name: str, request: Request) -> Response:
         return await _file(files, name, request)
 
@@ -55,6 +55,8 @@ def build_app(cache: ReadingCache | None = None) -> ASGIApp:
 
 
 async def _file(files: StaticFiles, name: str, request: Request) -> Response:
+    if not name.isprintable():  # older versions of Starlette fail at a NUL character
+        raise HTTPException(404)
     response = await files.get_response(name, request.scope)
     response.headers["Cache-Control"] = _REVALIDATE
     return response
