@@ -72,7 +72,7 @@ class BillingPagePlugin(AirflowPlugin):
         [
             {
                 "name": TITLE,
-                "href": f"{URL_PREFIX}/page",
+                "href": "aimlbilling/page",  # without a slash, so that it is below the path of [api] base_url
                 "destination": "nav",
                 "category": "browse",
                 "url_route": "aimlbilling",

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from airflow_provider_aimlbilling.plugins.page import account_routes, task_routes
 from airflow_provider_aimlbilling.plugins.page.access import MAY_SEE_PAGE
+from airflow_provider_aimlbilling.plugins.page.reading_cache import ReadingCache
 from airflow_provider_aimlbilling.plugins.page.security_headers import SecurityHeaders
 
 STATIC = Path(__file__).parent / "static"
@@ -19,8 +20,12 @@ STATIC = Path(__file__).parent / "static"
 _REVALIDATE = "private, no-cache"
 
 
-def build_app() -> ASGIApp:
-    """Return a new application, with its own cache of figures."""
+def build_app(cache: ReadingCache | None = None) -> ASGIApp:
+    """
+    Return a new application.
+
+    :param cache: the figures of the accounts; ``None`` for a new cache.
+    """
     # The documentation routes of FastAPI would be open to everyone.
     app = FastAPI(
         title="AI/ML API billing",
@@ -41,7 +46,7 @@ def build_app() -> ASGIApp:
     async def static(name: str, request: Request) -> Response:
         return await _file(files, name, request)
 
-    app.include_router(account_routes.new_router(), prefix="/api")
+    app.include_router(account_routes.new_router(cache or ReadingCache()), prefix="/api")
     app.include_router(task_routes.router, prefix="/api")
     return SecurityHeaders(app)
 
