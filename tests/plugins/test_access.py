@@ -172,7 +172,8 @@ def test_an_unknown_id_is_not_found_by_those_who_may_see_all(
         path = f"/aimlbilling/api/connections/{quote(connection_id, safe='')}/{name}"
         response = client_of("admin").get(path)
         assert (response.status_code, set(response.json())) == (404, {"detail"})
-        assert response.headers["Cache-Control"] == "no-store"
+        if "\n" not in connection_id:  # Airflow answers itself, because that is not a path of any application
+            assert response.headers["Cache-Control"] == "no-store"
         assert client_of("viewer").get(path).status_code in (403, 404)
     assert sandbox.requests == []
 
