@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -52,6 +52,8 @@ def build_app(cache: ReadingCache | None = None) -> ASGIApp:
 
 
 async def _file(files: StaticFiles, name: str, request: Request) -> Response:
+    if not name.isprintable():  # older versions of Starlette fail at a NUL character
+        raise HTTPException(404)
     response = await files.get_response(name, request.scope)
     response.headers["Cache-Control"] = _REVALIDATE
     return response
