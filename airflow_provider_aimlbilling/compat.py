@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import DownstreamTasksSkipped as DownstreamTasksSkipped
     from airflow.sdk.execution_time.xcom import XCom as XCom
     from airflow.sdk.observability.stats import Stats as Stats
+    from airflow.sdk.plugins_manager import AirflowPlugin as AirflowPlugin
     from airflow.sdk.types import TaskInstanceKey as TaskInstanceKey
     from airflow.triggers.base import BaseEventTrigger as BaseEventTrigger
     from airflow.triggers.base import BaseTrigger as BaseTrigger
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent as TriggerEvent
 
     AIRFLOW_3: bool
+    AIRFLOW_3_1: bool
     AIRFLOW_3_2: bool
     AIRFLOW_3_3: bool
 
@@ -71,6 +73,7 @@ _EXCEPTIONS = ("airflow.sdk.exceptions", "airflow.exceptions")
 _MODULES: dict[str, tuple[str, ...]] = {
     "AirflowException": _EXCEPTIONS,
     "AirflowNotFoundException": _EXCEPTIONS,
+    "AirflowPlugin": ("airflow.sdk.plugins_manager", "airflow.plugins_manager"),
     "AirflowRescheduleException": _EXCEPTIONS,
     "AirflowSensorTimeout": _EXCEPTIONS,
     "AirflowSkipException": _EXCEPTIONS,
@@ -101,7 +104,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "get_current_context": ("airflow.sdk", "airflow.operators.python"),
 }
 _SINCE = {"DownstreamTasksSkipped": "3.0", "RetryDecision": "3.3", "RetryPolicy": "3.3"}
-_VERSIONS = {"AIRFLOW_3": (3, 0), "AIRFLOW_3_2": (3, 2), "AIRFLOW_3_3": (3, 3)}
+_VERSIONS = {"AIRFLOW_3": (3, 0), "AIRFLOW_3_1": (3, 1), "AIRFLOW_3_2": (3, 2), "AIRFLOW_3_3": (3, 3)}
 
 
 def __getattr__(name: str) -> Any:

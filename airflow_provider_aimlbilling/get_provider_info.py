@@ -69,6 +69,21 @@ def get_provider_info() -> dict[str, Any]:
         ),
         "sensors": modules("sensors.balance"),
         "triggers": modules("triggers.balance", "triggers.balance_event", "triggers.run_cost"),
+        "config": {
+            "aimlbilling": {
+                "description": "Settings of the provider airflow-provider-aimlbilling.",
+                "options": {
+                    "billing_page": {
+                        "description": "Whether the UI of Airflow 3.1 and later has the page Browse > AI/ML API "
+                        "billing. The API servers read this when they start.\n",
+                        "version_added": "0.3.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    }
+                },
+            }
+        },
         "extra-links": [f"{package}.links.billing.BillingPageLink"],
         "connection-types": [
             {

@@ -25,7 +25,7 @@ BASE = "from airflow.sdk import DAG" if AIRFLOW_3 else "from airflow import DAG"
 # The version in which Airflow introduced a name. All other names exist in every supported version.
 SINCE = {"DownstreamTasksSkipped": (3, 0), "RetryDecision": (3, 3), "RetryPolicy": (3, 3)}
 NAMES = {
-    *("AirflowException", "AirflowNotFoundException", "AirflowRescheduleException"),
+    *("AirflowException", "AirflowNotFoundException", "AirflowPlugin", "AirflowRescheduleException"),
     *("AirflowSensorTimeout", "AirflowSkipException", "DownstreamTasksSkipped"),
     *("BaseEventTrigger", "BaseHook", "BaseOperator", "BaseOperatorLink", "BaseSensorOperator", "BaseTrigger"),
     *("Connection", "Context", "PokeReturnValue", "RetryDecision", "RetryPolicy", "SkipMixin", "StartTriggerArgs"),

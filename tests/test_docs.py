@@ -17,6 +17,7 @@ from support import AIRFLOW, AIRFLOW_3, KEY, ROOT, for_this_airflow
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.client.settings import Settings
+from airflow_provider_aimlbilling.get_provider_info import get_provider_info
 from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.balance import Balance
@@ -166,6 +167,9 @@ def test_bash_snippets_use_commands_that_exist(monkeypatch: pytest.MonkeyPatch, 
             monkeypatch.setenv("AIRFLOW_CONN_AIMLBILLING_DEFAULT", value)
             settings = Settings.from_connection(AimlBillingHook.get_connection("aimlbilling_default"))
             assert settings.key == KEY
+        elif line.startswith("export AIRFLOW__AIMLBILLING__"):
+            (options,) = (section["options"] for section in get_provider_info()["config"].values())
+            assert line.split("__")[2].partition("=")[0].lower() in options
         elif line.startswith("make "):
             target = line.split()[1]
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -87,6 +87,32 @@ def test_everything_that_the_provider_info_names_exists() -> None:
     assert AimlBillingHook.default_conn_name == "aimlbilling_default"
 
 
+def test_airflow_accepts_the_provider_info() -> None:
+    import airflow
+    import jsonschema
+
+    info = get_provider_info()
+    folder = Path(airflow.__file__).parent
+    for name in ("provider_info.schema.json", "provider.yaml.schema.json"):
+        if (folder / name).exists():
+            schema = json.loads((folder / name).read_text())
+            required = {"state", "source-date-epoch"}  # of the file in Airflow's own repository
+            schema["required"] = sorted(set(schema.get("required", ())) - required)
+            jsonschema.validate(info, schema)
+    (option,) = info["config"]["aimlbilling"]["options"].values()
+    assert {"description", "type", "version_added", "default", "example"} == set(option)
+
+
+def test_the_setting_of_the_billing_page_is_one_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from airflow.configuration import conf; print(conf.getboolean('aimlbilling', 'billing_page', fallback=True))"
+    )
+    for value in ("True", "False"):
+        monkeypatch.setenv("AIRFLOW__AIMLBILLING__BILLING_PAGE", value)
+        out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        assert out.split()[-1] == value
+
+
 def test_the_connection_form_is_declared_only_once() -> None:
     """All versions of Airflow draw the same fields, because the hook's methods only translate the provider info."""
     form = connection_form()

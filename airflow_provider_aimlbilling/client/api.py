@@ -110,15 +110,17 @@ class Api(NotCopyable):
     @contextmanager
     def time_limit(self, seconds: float | None) -> Iterator[None]:
         """
-        Limit the time of all requests in this block together.
+        Limit the time of all requests in this block together. A block inside it cannot extend that.
 
         :param seconds: the limit; ``None`` for none.
         """
-        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
+        outer = self.deadline
+        if seconds is not None:
+            self.deadline = min(outer, time.monotonic() + seconds)
         try:
             yield
         finally:
-            self.deadline = math.inf
+            self.deadline = outer
 
 
 def body_or_raise(response: ApiResponse, settings: Settings) -> bytes:

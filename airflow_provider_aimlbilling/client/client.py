@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -35,10 +36,7 @@ from airflow_provider_aimlbilling.money.budget import Budget
 from airflow_provider_aimlbilling.money.pricing import Pricing
 from airflow_provider_aimlbilling.money.request_log import LoggedRequest
 from airflow_provider_aimlbilling.money.runway import Runway
-from airflow_provider_aimlbilling.money.usage import (
-    Transaction,
-    Usage,
-)
+from airflow_provider_aimlbilling.money.usage import Transaction, Usage
 
 _BALANCE_READERS = {"v1": responses.read_balance_v1, "v2": responses.read_balance_v2}
 
@@ -93,6 +91,10 @@ class AimlBillingClient(NotCopyable):
     def close(self) -> None:
         """Close the session for good, and end a call that is running in another thread."""
         self._api.close()
+
+    def time_limit(self, seconds: float) -> AbstractContextManager[None]:
+        """Return a context in which all requests together may take some seconds."""
+        return self._api.time_limit(seconds)
 
     def get_balance(
         self,

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date, datetime, timedelta, timezone, tzinfo
-from decimal import Decimal
+from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from airflow_provider_aimlbilling.client.api import iso_time
-from airflow_provider_aimlbilling.client.json_fields import contract_error, require_field, usd_field
-from airflow_provider_aimlbilling.exceptions import (
-    AimlBillingContractError,
-    AimlBillingRunwayError,
-    InsufficientBalanceError,
-)
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
+from airflow_provider_aimlbilling.client.usage_groups import daily_spending, midnight
+from airflow_provider_aimlbilling.exceptions import AimlBillingRunwayError, InsufficientBalanceError
+from airflow_provider_aimlbilling.money.amount import Amount, Number
 from airflow_provider_aimlbilling.money.runway import WINDOW_DAYS, Runway, estimate_runway
 from airflow_provider_aimlbilling.money.time_zones import time_zone
-from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER, Usage
+from airflow_provider_aimlbilling.money.usage import SETTLED_AFTER
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.client.client import AimlBillingClient
@@ -37,10 +31,7 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
     :param tz: IANA name of the time zone in which days begin and end.
     :param earlier: when an earlier balance was read, and what the account held; ``None`` for none.
     """
-    zone = time_zone(tz)
-    now = datetime.now(timezone.utc)
-    today = (now - SETTLED_AFTER).astimezone(zone).date()
-    start, end = (_midnight(day, zone) for day in (today - WINDOW_DAYS * _DAY, today))
+    time_zone(tz)  # before any request
     status = None
     held: Number  # negative if the account is overdrawn
     try:
@@ -49,6 +40,31 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
     except InsufficientBalanceError as refusal:
         # An account that holds nothing lasts no day. What it needs to last again is still worth knowing.
         held = -(refusal.overdrawn_credits or 0)
+    return read_runway_of(client, held, tz, earlier, auto_debit_status=status)
+
+
+def read_runway_of(
+    client: AimlBillingClient,
+    held: Number,
+    tz: str = "UTC",
+    earlier: tuple[datetime, Amount] | None = None,
+    *,
+    auto_debit_status: str | None = None,
+) -> Runway:
+    """
+    Estimate how long a balance lasts that was just read.
+
+    :param client: the client.
+    :param held: what the account holds, in credits; negative if it is overdrawn.
+    :param tz: IANA name of the time zone in which days begin and end.
+    :param earlier: when an earlier balance was read, and what the account held; ``None`` for none.
+    :param auto_debit_status: whether the account tops itself up, in the API's words; ``None`` if that is unknown.
+    :raises AimlBillingError: or a subclass, as in :meth:`AimlBillingClient.get_runway`.
+    """
+    zone = time_zone(tz)
+    now = datetime.now(timezone.utc)
+    today = (now - SETTLED_AFTER).astimezone(zone).date()
+    start, end = (midnight(day, zone) for day in (today - WINDOW_DAYS * _DAY, today))
     usage = client.get_usage(start=start, end=end, group_by="day", tz=tz)
     return estimate_runway(
         Amount(max(held, 0)),
@@ -57,41 +73,8 @@ def read_runway(client: AimlBillingClient, tz: str, earlier: tuple[datetime, Amo
         read_at=now,
         # An earlier balance of 0 may stand for one below 0, and the difference is not what others spent.
         others=_spent_by_others(client, earlier, held, now) if earlier and earlier[1].credits else None,
-        auto_debit_status=status,
+        auto_debit_status=auto_debit_status,
     )
-
-
-def daily_spending(usage: Usage, start: datetime, end: datetime, zone: tzinfo) -> dict[date, Amount]:
-    """
-    Return what was spent on each day of a window. A day that is missing is one without spending.
-
-    :param usage: the usage, grouped by day.
-    :param start: start of the window.
-    :param end: end of the window.
-    :param zone: time zone of the days.
-    :raises AimlBillingContractError: the usage is not of this window, or its days are not its total.
-    """
-    if usage.start > start or usage.end < end:
-        raise AimlBillingContractError(
-            f"The API was asked for the usage from {start.isoformat()} to {end.isoformat()}, and answered for "
-            f"{usage.start.isoformat()} to {usage.end.isoformat()}. Days without an answer are not days without "
-            "spending. Update this provider."
-        )
-    days: dict[date, Amount] = {}
-    total = Decimal(0)
-    for group in usage.groups:
-        day, amount = _day_of(group), usd_field(group, "spend")
-        if not start.astimezone(zone).date() <= day < end.astimezone(zone).date():
-            raise AimlBillingContractError(f"The API's usage has the day {day}, which was not asked for.")
-        total = EXACT.add(total, Decimal(amount.credits))
-        days[day] = Amount(EXACT.add(Decimal(days.get(day, Amount(0)).credits), Decimal(amount.credits)))
-    # The vendor documents that parts may differ from the total by billionths of a dollar.
-    if abs(total - Decimal(usage.total.amount.credits)) > 1 + len(days):
-        raise AimlBillingContractError(
-            f"The API's usage by day adds up to {Amount(total)}, but its total is {usage.total.amount}. A day may be "
-            "missing. Try again later, or update this provider."
-        )
-    return days
 
 
 def _spent_by_others(
@@ -111,15 +94,3 @@ def _spent_by_others(
     # The key's charges may be reported before they are taken from the balance.
     instant = timedelta(microseconds=1)
     return max(left - Fraction(by_key.credits), Fraction()) * (_DAY // instant) / ((now - since) // instant)
-
-
-def _midnight(day: date, zone: tzinfo) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(timezone.utc)
-
-
-def _day_of(group: Mapping[str, object]) -> date:
-    text = require_field(group, "day", str)
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise contract_error("day", "a date", text) from None

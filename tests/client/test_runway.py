@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_provider_aimlbilling.client import AimlBillingClient
-from airflow_provider_aimlbilling.client.runway import daily_spending
+from airflow_provider_aimlbilling.client.usage_groups import daily_spending
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingUnavailable
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.sandbox import Sandbox
