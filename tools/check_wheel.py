@@ -13,6 +13,14 @@ from environment import wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "airflow_provider_aimlbilling"
+STATIC = f"{PACKAGE}/plugins/page/static"
+REQUIRED = {
+    f"{PACKAGE}/py.typed",
+    f"{STATIC}/index.html",
+    f"{STATIC}/page.js",
+    f"{STATIC}/chart.umd.min.js",
+    f"{STATIC}/chart.umd.LICENSE.md",
+}
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINKS = re.compile(r"\]\(\s*<?([^\s)>]+)|^\s*\[[^\]]+\]:\s*(\S+)|\b(?:href|src)\s*=\s*[\"']?([^\"'\s>]+)", re.MULTILINE)
@@ -44,7 +52,7 @@ def check(built: Path, source: set[str]) -> None:
         "not in the source": package - source,
         "other than in the source": changed,
         "outside the package": {name for name in names - package if ".dist-info/" not in name},
-        "required, but missing": {f"{PACKAGE}/py.typed"} - package,
+        "required, but missing": REQUIRED - package,
         "links that break on the package index": set(broken_links(str(metadata.get_payload()))),
     }
     for problem, found in problems.items():
