@@ -15,7 +15,7 @@ help:
 	@echo "make screenshots  take the pictures of the billing page in docs/images again (needs Chromium)"
 	@echo "make test         run all tests (ARGS='-k trigger' for some of them)"
 	@echo "make test-distributed  kill and restart parts of a distributed Airflow while gates wait (Redis, PostgreSQL)"
-	@echo "make check        run ruff and mypy, check the imports and the contents of the wheel"
+	@echo "make check        run ruff and mypy, check the imports, the contents of the wheel and the workflows"
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
 	@echo "make matrix       run the tests against each supported Airflow (CELL=2.11.2 for one)"
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
@@ -23,7 +23,7 @@ help:
 	@echo "make soak         let a triggerer poll for a thousand gates for half an hour, with faults at random"
 	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
 	@echo "make docs         build the documentation site into .build/site"
-	@echo "make release-check build, inspect and install what would be published, and run the demo from it"
+	@echo "make release-check  build, inspect and install what would be published, and run the demo from it"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"
 

@@ -20,7 +20,10 @@ DIST = ROOT / ".build" / "release" / "dist"
 
 def git(*arguments: str) -> str:
     """Return the output of a git command in the root of the project."""
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    finished = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    if finished.returncode:
+        sys.exit(f"A release is built from a git checkout, and git failed: {finished.stderr}")
+    return finished.stdout.strip()
 
 
 def use_time_of_commit() -> None:

@@ -16,6 +16,7 @@ LOADED = re.compile(
     r"|<link\b(?![^>]*rel=[\"']?(?:canonical|next|prev))[^>]*\bhref=[\"']?((?:https?:)?//[^\"'\s>]+)"
     r"|url\([\"']?((?:https?:)?//[^\"')]+)|@import\s+[\"']((?:https?:)?//[^\"']+)"
 )
+ROLE = re.compile(r":(?:[a-z]+|param \w+):(?:`|<code>)[^<`]*|\.\. [a-z]+::|:(?:param|raises|returns)\b[^<]*")
 
 
 def loaded_from_elsewhere() -> list[str]:
@@ -26,15 +27,23 @@ def loaded_from_elsewhere() -> list[str]:
     return found
 
 
+def left_in_markup() -> list[str]:
+    """Return the reStructuredText that is left in the API reference."""
+    pages = sorted(SITE.glob("api/*/index.html"))
+    return [f"{path.relative_to(SITE)}: {role}" for path in pages for role in ROLE.findall(path.read_text())]
+
+
 def main() -> None:
     # Proxies that do not exist: the build fails if it tries to load anything.
     closed = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     env = {**os.environ, **closed, "NO_MKDOCS_2_WARNING": "1"}
-    build = [tools("docs") / "mkdocs", "build", "--strict", "--quiet", "--clean"]
+    build = [tools("docs") / "mkdocs", "build", "--strict", "--clean"]  # quiet, it would not count warnings
     if subprocess.run(build, check=False, cwd=ROOT, env=env).returncode:
         sys.exit("The site was not built; see the messages above.")
     if found := loaded_from_elsewhere():
         sys.exit("\n".join(["These pages load something from elsewhere:", *found]))
+    if found := left_in_markup():
+        sys.exit("\n".join(["tools/site_docstrings.py does not know this markup:", *found]))
     pages = sum(1 for _ in SITE.rglob("*.html"))
     print(f"{SITE.relative_to(ROOT)}: {pages} pages, nothing is loaded from elsewhere")
 

@@ -31,30 +31,41 @@ def objects(parent: griffe.Object) -> Iterator[griffe.Object]:
             yield from objects(member)  # type: ignore[arg-type]
 
 
+class Docstring(griffe.Docstring):
+    """A docstring whose errors are names that can be linked, and whose fields have their types."""
+
+    @property
+    def parsed(self) -> list[griffe.DocstringSection]:  # type: ignore[override]
+        """Parse it when a page shows it, because only then has Griffe found the parameters of data classes."""
+        # Without warnings, which are about arguments that are passed on as keyword arguments.
+        sections = griffe.parse_sphinx(self, warnings=False)
+        for section in sections:
+            for entry in section.value if isinstance(section.value, list) else []:
+                if isinstance(entry, griffe.DocstringRaise):
+                    entry.annotation = griffe.ExprName(str(entry.annotation), parent=self.parent.package["exceptions"])
+                elif isinstance(entry, griffe.DocstringParameter) and entry.annotation is None:
+                    field = self.parent.members.get(entry.name)  # of a named tuple
+                    entry.annotation = getattr(field, "annotation", None)
+        return sections
+
+
 class Docstrings(griffe.Extension):
     """Turn the docstrings of the package into Markdown."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         """Rewrite all docstrings, once the names that they may link are known."""
         found = [pkg, *objects(pkg)]
-        self.paths = [item.path for item in found if item.module.path in SHOWN and not item.name.startswith("_")]
+        self.anchors = {
+            item.path: item.path if item.docstring else item.parent.path
+            for item in found
+            if item.module.path in SHOWN and not item.name.startswith("_") and item.parent is not None
+        }
         for item in found:
-            if item.docstring:
-                text = LITERAL.sub(":", item.docstring.value)
-                item.docstring.value = ROLE.sub(self._link, text)
-                item.docstring.parsed = self._with_linked_errors(item)
+            if old := item.docstring:
+                text = ROLE.sub(self._link, LITERAL.sub(":", old.value))
+                item.docstring = Docstring(text, lineno=old.lineno, endlineno=old.endlineno, parent=item)
             if isinstance(item, griffe.Class):
                 self._hide_private_bases(item)
-
-    @staticmethod
-    def _with_linked_errors(item: griffe.Object) -> list[griffe.DocstringSection]:
-        """Parse a docstring, and turn the names of its errors into names that are linked."""
-        sections = griffe.parse_sphinx(item.docstring)  # type: ignore[arg-type]
-        for section in sections:
-            if isinstance(section, griffe.DocstringSectionRaises):
-                for error in section.value:
-                    error.annotation = griffe.ExprName(str(error.annotation), parent=item.package["exceptions"])
-        return sections
 
     @staticmethod
     def _hide_private_bases(item: griffe.Class) -> None:
@@ -74,5 +85,5 @@ class Docstrings(griffe.Extension):
         """Return a link to what a role names if the site shows it, and its name otherwise."""
         short, target = role.groups()
         name = target.rpartition(".")[2] if short else target
-        places = [path for path in self.paths if path == target or path.endswith(f".{target}")]
+        places = [anchor for path, anchor in self.anchors.items() if path == target or path.endswith(f".{target}")]
         return f"[`{name}`][{places[0]}]" if len(places) == 1 else f"`{name}`"

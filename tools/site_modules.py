@@ -14,7 +14,7 @@ API = {
     ],
     "Guard": ["guard"],
     "Trigger": ["triggers.balance_event"],
-    "Request headers": ["request_headers"],
+    "Request headers": ["request_headers", "money.request_id"],
     "Retry policy": ["retry_policy"],
     "Hook": ["hooks.aimlbilling"],
     "Client": ["client.client", "client.settings"],

@@ -1,0 +1,123 @@
+"""What is published: where the address stands, what the workflows run, and the licences."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from importlib.metadata import metadata
+from typing import Any
+
+import pytest
+import yaml
+from support import ROOT
+
+from airflow_provider_aimlbilling.get_provider_info import get_provider_info
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+# How older metadata names a licence, and its SPDX identifier.
+SPDX = {"BSD License": "BSD-3-Clause", "Apache Software License": "Apache-2.0", "Apache 2.0": "Apache-2.0"}
+
+
+def workflow(name: str) -> dict[str, Any]:
+    return yaml.safe_load((WORKFLOWS / name).read_text())
+
+
+def licence(package: str) -> str:
+    """Return the licence of an installed package, as an SPDX identifier."""
+    found = metadata(package)
+    classifiers = [text.rpartition(" :: ")[2] for text in found.get_all("Classifier") or [] if "License ::" in text]
+    names = [found.get("License-Expression"), *classifiers, found.get("License")]
+    name = next(filter(None, names))
+    return SPDX.get(name, name.removesuffix(" License"))
+
+
+def test_the_table_of_licences_is_what_the_packages_declare() -> None:
+    page = (ROOT / "docs" / "reference" / "licences.md").read_text()
+    table = dict(re.findall(r"^\| ([a-z0-9-]+) \| (\S+) \|", page, re.MULTILINE))
+    del table["package"], table["---"]
+    required = metadata("airflow-provider-aimlbilling").get_all("Requires-Dist") or []
+    assert table == {name: licence(name) for name in (text.partition(">=")[0] for text in required)}
+
+
+@pytest.mark.pure
+def test_the_bill_of_materials_is_checked_for_every_dependency() -> None:
+    from sbom import DIRECT
+
+    required = metadata("airflow-provider-aimlbilling").get_all("Requires-Dist") or []
+    assert {text.partition(">=")[0] for text in required} == DIRECT
+
+
+@pytest.mark.pure
+def test_the_public_address_stands_in_one_place() -> None:
+    address = re.search(r'^Repository = "(https://[^"]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    policy = " ".join((ROOT / "SECURITY.md").read_text().split())
+    assert "`Repository` under `[project.urls]` in `pyproject.toml`" in policy
+    assert ("not decided yet" in policy) == (address is None)
+    if address:
+        others = [ROOT / "mkdocs.yml", *ROOT.glob("*.md"), *ROOT.glob(".github/**/*.yml"), *ROOT.glob("docs/**/*.md")]
+        assert [path.name for path in others if address[1] in path.read_text()] == []
+
+
+@pytest.mark.pure
+def test_ci_runs_the_cells_of_the_matrix() -> None:
+    from matrix import CELLS
+
+    cells = workflow("ci.yml")["jobs"]["matrix"]["strategy"]["matrix"]["include"]
+    assert {cell["airflow"]: cell["python"] for cell in cells} == CELLS
+
+
+@pytest.mark.pure
+def test_github_runs_what_every_change_must_pass() -> None:
+    wanted = re.findall(r"^make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {"check", "test", "matrix"} <= set(wanted)
+    steps = [step.get("run", "") for job in workflow("ci.yml")["jobs"].values() for step in job["steps"]]
+    missing = [
+        target for target in wanted if not any(f"make {target}" in run or f"{target}.py" in run for run in steps)
+    ]
+    assert missing == []
+
+
+@pytest.mark.pure
+def test_only_the_jobs_that_publish_have_permissions() -> None:
+    for name in ("ci.yml", "release.yml"):
+        assert workflow(name)["permissions"] == {"contents": "read"}
+    granted = {
+        (name, job): permissions
+        for name in ("ci.yml", "release.yml")
+        for job, settings in workflow(name)["jobs"].items()
+        if (permissions := settings.get("permissions"))
+    }
+    assert granted == {
+        ("release.yml", "publish"): {"contents": "read", "id-token": "write"},
+        ("release.yml", "release"): {"contents": "write"},
+    }
+    needs = {job: settings.get("needs") for job, settings in workflow("release.yml")["jobs"].items()}
+    assert needs["publish"] == ["audit", "check"]
+    assert "publish" in needs["release"]
+
+
+@pytest.mark.pure
+def test_the_source_distribution_includes_everything_that_is_tracked() -> None:
+    listed = subprocess.run(["git", "ls-files"], check=False, capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    block = (ROOT / "pyproject.toml").read_text().partition("[tool.flit.sdist]")[2].partition("\n]")[0]
+    included = {name.rstrip("/") for name in re.findall(r'^    "(.*)",$', block, re.MULTILINE)}
+    always = {"LICENSE", "pyproject.toml", "airflow_provider_aimlbilling"}
+    top = {path.partition("/")[0] for path in listed.stdout.splitlines()}
+    assert {name for name in top if not name.endswith(".md")} - always <= included
+    assert "*.md" in included
+
+
+@pytest.mark.pure
+def test_the_api_reference_shows_what_users_import() -> None:
+    from site_modules import API, PACKAGE
+
+    shown = {f"{PACKAGE}.{module}" for modules in API.values() for module in modules}
+    info = get_provider_info()
+    named = {module for key in ("hooks", "operators", "sensors") for module in info[key][0]["python-modules"]}
+    assert named <= shown
+    guides = "".join(path.read_text() for path in ROOT.glob("docs/**/*.md"))
+    imported = set(re.findall(rf"^ *from ({PACKAGE}\.[\w.]+) import", guides, re.MULTILINE))
+    packages = {f"{PACKAGE}.client", f"{PACKAGE}.sandbox"}  # their pages show the modules that define their names
+    assert imported - packages <= shown
