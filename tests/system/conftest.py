@@ -40,6 +40,8 @@ BALANCES = {
     "vault": 0,
     "guarded": "0.50 USD",
     "counted": "0.50 USD",
+    "costs": "5 USD",
+    "budgeted": "5 USD",
 }
 RUNS = {
     "ten_gates": {},
@@ -133,6 +135,8 @@ def deployment(
         "AIRFLOW_CONN_DIES": accounts["dies"].connection(),
         "AIRFLOW_CONN_REFUSED": accounts["refused"].connection(),
         "AIRFLOW_CONN_COUNTED": accounts["counted"].connection(),
+        "AIRFLOW_CONN_COSTS": accounts["costs"].connection(),
+        "AIRFLOW_CONN_BUDGETED": accounts["budgeted"].connection(),
         "SPEND_URL": spending.url,
         "AIRFLOW_VAR_BUDGET": "1 USD",
         "AIRFLOW__SECRETS__BACKEND": "switchable_secrets.SwitchableBackend",
