@@ -108,6 +108,7 @@ def run(run_dag: Any, sandbox: Sandbox) -> Iterator[Run]:
         gate = 'BalanceSensor(task_id="gate", threshold="{{ 1 + 1 }} USD", budget="200 USD per month", poke_interval=1)'
         _RUNS["gate"] = run_dag(gate)
         assert _RUNS["gate"].state() == "success"
+        sandbox.set_balance("2.50 USD")  # as for the other tests
     with copied(_RUNS["gate"]) as copy:
         change(copy, state="success")
         yield copy

@@ -323,7 +323,7 @@ def shown(client: Any, run: Run) -> list[bool]:
 
 
 def test_a_viewer_of_dags_sees_gates_and_the_balance_only_with_the_connection(
-    client_of: Any, run: Run, sandbox: Sandbox
+    run: Run, client_of: Any, sandbox: Sandbox
 ) -> None:
     fill(run)
     admin, viewer = client_of("admin"), client_of("viewer")
@@ -339,7 +339,7 @@ def test_a_viewer_of_dags_sees_gates_and_the_balance_only_with_the_connection(
 
 @pytest.mark.parametrize("entity", ["TASK_INSTANCE", "XCOM"])
 def test_a_dag_that_the_auth_manager_hides_does_not_show(
-    client_of: Any, run: Run, monkeypatch: pytest.MonkeyPatch, entity: str
+    run: Run, client_of: Any, monkeypatch: pytest.MonkeyPatch, entity: str
 ) -> None:
     from airflow.api_fastapi.app import get_auth_manager
 
