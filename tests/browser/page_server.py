@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import figures
+import page_figures as figures
 
 STATIC = Path(__file__).resolve().parents[2] / "airflow_provider_aimlbilling" / "plugins" / "page" / "static"
 CSP = (

@@ -30,7 +30,7 @@ export function showConnections({ connections }) {
 /** Show what is left of the budgets that waiting gates keep to. */
 export function showBudgets(found) {
   budgets = found;
-  for (const block of cards.values()) block.render();
+  for (const block of cards.values()) if (block.figures) block.render();
 }
 
 function newCard(id) {

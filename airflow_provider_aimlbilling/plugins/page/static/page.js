@@ -26,8 +26,9 @@ const gates = new Block(
   byId("gates"),
   (signal) => read("api/gates", signal),
   (answer) => {
+    const some = showGates(answer);
     showBudgets(answer.budgets);
-    return showGates(answer);
+    return some;
   },
 );
 const held = new Block(byId("held"), (signal) => read("api/held", signal), showHeld);

@@ -136,7 +136,7 @@ export function showSummary(connections, answer, problem) {
     () => document.createElement("li"),
     (item, line) => {
       item.classList.toggle("waits", Boolean(line.waits));
-      setPart(item, "strong", "name", line.name);
+      setPart(item, "strong", "name", line.name && `${line.name}: `);
       setPart(item, "span", "text", line.text);
     },
   );
