@@ -64,7 +64,7 @@ class Pages:
             return self._file(file)
         if name.startswith("/api/"):
             return self._figures(path.rpartition("/api/")[2], query)
-        if name.startswith("/frame"):
+        if name == "/airflow/frame":
             return 200, {"Content-Type": TYPES[".html"]}, FRAME.encode()
         if "/dags/" in name:
             return 200, {"Content-Type": TYPES[".html"]}, b"<!doctype html><link rel=icon href=data:,><h1>A task</h1>"
