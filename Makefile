@@ -3,13 +3,15 @@
 PYTHON ?= python3
 AIRFLOW = 3.3.2
 BIN = .venv/bin
-DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack
+DEV = pytest pytest-xdist ruff mypy types-requests aiohttp openai apache-airflow-providers-http apache-airflow-providers-slack \
+      playwright axe-playwright-python
 
-.PHONY: help demo test check platforms matrix bench parallel ui audit constraints clean
+.PHONY: help demo test check platforms matrix bench parallel ui screenshots audit constraints clean
 
 help:
 	@echo "make demo         watch a gate wait for a top-up and open, on a real Airflow $(AIRFLOW)"
 	@echo "make ui           a real Airflow with the example DAGs and a sandbox account, to explore in the browser"
+	@echo "make screenshots  take the pictures of the billing page in docs/images again (needs Chromium)"
 	@echo "make test         run all tests (ARGS='-k trigger' for some of them)"
 	@echo "make check        run ruff and mypy, check the imports and the contents of the wheel"
 	@echo "make platforms    resolve the wheel under the constraints of managed platforms and of the matrix"
@@ -56,6 +58,9 @@ parallel: .venv/installed
 
 ui: .venv/installed
 	@$(BIN)/python tools/ui.py
+
+screenshots: .venv/installed
+	@PYTHONPATH=tests/browser $(BIN)/python tools/screenshots.py
 
 audit:
 	$(PYTHON) -m venv .build/audit

@@ -13,6 +13,14 @@ from environment import wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "airflow_provider_aimlbilling"
+STATIC = f"{PACKAGE}/plugins/page/static"
+REQUIRED = {
+    f"{PACKAGE}/py.typed",
+    f"{STATIC}/index.html",
+    f"{STATIC}/page.js",
+    f"{STATIC}/vendor/chart.js/chart.umd.min.js",
+    f"{STATIC}/vendor/chart.js/LICENSE.md",
+}
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 LINKS = re.compile(r"\]\(\s*<?([^\s)>]+)|^\s*\[[^\]]+\]:\s*(\S+)|\b(?:href|src)\s*=\s*[\"']?([^\"'\s>]+)", re.MULTILINE)
@@ -42,7 +50,7 @@ def main() -> None:
         "missing": source - package,
         "not in the source": package - source,
         "outside the package": {name for name in names - package if ".dist-info/" not in name},
-        "required, but missing": {f"{PACKAGE}/py.typed"} - package,
+        "required, but missing": REQUIRED - package,
         "links that break on the package index": set(broken_links(str(metadata.get_payload()))),
     }
     for problem, found in problems.items():

@@ -39,12 +39,10 @@ def empty() -> dict[str, Any]:
     nothing = {"gates": [], "left_out": 0, "summaries": [], "budgets": []}
     return usual() | {
         "connections": connections("aimlbilling_default"),
-        "account": {
-            **account("aimlbilling_default", {}),
-            **{"state": "empty", "state_text": "Empty: nothing is left", "balance": money("0")},
-            **{"key_limit": None, "key_limit_text": "the key has no limit", "runway": None},
-            **{"runway_text": "no estimate: nothing was spent", "low_mark": None, "auto_top_up": None},
-        },
+        "account": account("aimlbilling_default", {})
+        | {"state": "empty", "state_text": "Empty: nothing is left", "balance": money("0")}
+        | {"key_limit": None, "key_limit_text": "the key has no limit", "runway": None}
+        | {"runway_text": "no estimate: nothing was spent", "low_mark": None, "auto_top_up": None},
         "spending": lambda name, options: spending(name, options) | {"rows": [], "models": [], "total": money("0")},
         "gates": nothing,
         "held": {"since": ago(hours=24), "tasks": [], "left_out": 0},
@@ -53,13 +51,18 @@ def empty() -> dict[str, Any]:
 
 
 def connections(*names: str) -> dict[str, Any]:
-    rows = [{"connection_id": name, "description": "Nightly enrichment" if not at else None} for at, name in enumerate(names)]
+    rows = [
+        {"connection_id": name, "description": "Nightly enrichment" if not at else None}
+        for at, name in enumerate(names)
+    ]
     return {"connections": rows, "refresh_seconds": 60}
 
 
 def account(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     low = name.endswith("default")
-    text = "Low: below the account's own mark of 15.00 USD" if low else "Fine: above the account's own mark of 15.00 USD"
+    text = (
+        "Low: below the account's own mark of 15.00 USD" if low else "Fine: above the account's own mark of 15.00 USD"
+    )
     return {
         "connection_id": name,
         "state": "low" if low else "fine",
@@ -163,7 +166,11 @@ def held() -> dict[str, Any]:
 
 
 def runs(days: int) -> dict[str, Any]:
-    costs = [("14.20", "12.00", "+2.20 USD", "1.18", 4210), ("9.87", "10.00", "-0.13 USD", "0.99", 1822), ("1.02", None, None, None, 40)]
+    costs = [
+        ("14.20", "12.00", "+2.20 USD", "1.18", 4210),
+        ("9.87", "10.00", "-0.13 USD", "0.99", 1822),
+        ("1.02", None, None, None, 40),
+    ]
     rows = [
         {
             "dag_id": "night_batch",
