@@ -125,7 +125,7 @@ def gates(count: int) -> dict[str, Any]:
             "short_of": "the balance" if day % 4 else None,
             "reason": None if day % 4 else "its threshold is a template that has not been rendered",
             "deadline": ago(hours=-15) if day % 2 else None,
-            "path": f"dags/night_batch/runs/scheduled__2026-11-{day % 28 + 1:02}T02%3A00%3A00%2B00%3A00/tasks/gate-{day}",
+            "path": f"dags/night_batch/runs/scheduled__2026-11-{day % 28 + 1:02}T02%3A00%3A00%2B00%3A00/tasks/g{day}",
         }
         for day in range(count)
     ]

@@ -204,6 +204,20 @@ def test_a_billing_api_that_is_down(tab: Any) -> None:
     assert "wait_for_budget" in tab.text("#gates")
 
 
+def test_a_key_limit_without_a_known_period(tab: Any) -> None:
+    limits = {"total": ("no_reset", figures.money("3")), "odd": ("", None)}
+
+    def account(name: str, options: Any) -> Any:
+        period, spent = limits[name]
+        limit = {"period": period, "limit": figures.money("5"), "spent": spent, "remaining": figures.money("2")}
+        return figures.account(name, options) | {"key_limit": limit}
+
+    tab.server.figures |= {"connections": figures.connections(*limits), "account": account}
+    tab.open()
+    assert "2.00 USD left of 5.00 USD in total; 3.00 USD spent" in tab.text("article:has-text('total')")
+    assert "of 5.00 USD in an unknown period; an unknown amount spent" in tab.text("article:has-text('odd')")
+
+
 def test_twenty_connections(tab: Any) -> None:
     names = [f"aimlbilling_{number:02}" for number in range(20)]
     tab.server.figures["connections"] = figures.connections(*names)

@@ -8,6 +8,8 @@ import { linkElsewhere } from "./links.js";
 
 const SIGNS = { fine: "✓", low: "▼", empty: "✕", unknown: "?" };
 
+const PERIODS = { day: "per day", week: "per week", month: "per month", no_reset: "in total" };
+
 export const cards = new Map(); // connection id → Block
 let budgets = [];
 
@@ -71,7 +73,7 @@ function facts(account) {
     {
       name: "Key limit",
       value: limit ? `${limit.remaining.text} left` : null,
-      note: limit ? `of ${limit.limit.text} per ${limit.period}; ${limit.spent.text} spent` : account.key_limit_text,
+      note: limit ? limitNote(limit) : account.key_limit_text,
     },
     ...own.map((budget) => ({
       name: `Budget ${budget.text}`,
@@ -81,6 +83,11 @@ function facts(account) {
     { name: "Low mark", value: account.low_mark?.text ?? "not known" },
     { name: "Auto top-up", value: account.auto_top_up ?? "not known" },
   ].filter((fact) => fact.value || fact.note);
+}
+
+function limitNote({ period, limit, spent }) {
+  const when = Object.hasOwn(PERIODS, period) ? PERIODS[period] : "in an unknown period";
+  return `of ${limit.text} ${when}; ${spent ? spent.text : "an unknown amount"} spent`;
 }
 
 function runway(found) {
