@@ -18,8 +18,8 @@ REQUIRED = {
     f"{PACKAGE}/py.typed",
     f"{STATIC}/index.html",
     f"{STATIC}/page.js",
-    f"{STATIC}/vendor/chart.js/chart.umd.min.js",
-    f"{STATIC}/vendor/chart.js/LICENSE.md",
+    f"{STATIC}/chart.umd.min.js",
+    f"{STATIC}/chart.umd.LICENSE.md",
 }
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)

@@ -12,7 +12,7 @@ let drawn = null;
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 async function library() {
-  if (!globalThis.Chart) await import("./vendor/chart.js/chart.umd.min.js");
+  if (!globalThis.Chart) await import("./chart.umd.min.js");
   return globalThis.Chart;
 }
 
