@@ -41,7 +41,10 @@ def airflow(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (dags / "night_batch.py").write_text(DAG)
     with Sandbox("2.50 USD", key=KEY) as account:
         account.spend("0.20 USD", "openai/gpt-4o")
-        env = {"AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection()}
+        env = {
+            "AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection(),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the first request takes long on a busy machine
+        }
         with Deployment(folder / "home", Path(sys.executable), dags, env) as deployment:
             run_id = deployment.trigger("night_batch")
             deployment.wait_for(
