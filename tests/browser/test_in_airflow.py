@@ -70,8 +70,8 @@ def test_the_page_in_the_frame_of_airflow(chromium: Any, airflow: tuple[Deployme
     page.get_by_role("menuitem", name="AI/ML API billing").click()
 
     frame = page.frame_locator("iframe")
-    frame.get_by_text("1 gate waits").first.wait_for()
-    assert "12.80 USD" in frame.locator("#summary").inner_text(), "15.10 USD less the balance of 2.30 USD"
+    frame.locator("#summary", has_text="1 gate waits").wait_for()
+    frame.locator("#summary", has_text="12.80 USD").wait_for()  # 15.10 USD less the balance of 2.30 USD
     assert "2.30 USD" in frame.locator("article").inner_text()
     frame.locator("#legend", has_text="openai/gpt-4o").wait_for()
     gate = frame.locator("#gates tbody tr").inner_text()
