@@ -41,7 +41,10 @@ def airflow(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (dags / "night_batch.py").write_text(DAG)
     with Sandbox("2.50 USD", key=KEY) as account:
         account.spend("0.20 USD", "openai/gpt-4o")
-        env = {"AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection()}
+        env = {
+            "AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection(),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the first request takes long on a busy machine
+        }
         with Deployment(folder / "home", Path(sys.executable), dags, env) as deployment:
             run_id = deployment.trigger("night_batch")
             deployment.wait_for(
@@ -67,8 +70,8 @@ def test_the_page_in_the_frame_of_airflow(chromium: Any, airflow: tuple[Deployme
     page.get_by_role("menuitem", name="AI/ML API billing").click()
 
     frame = page.frame_locator("iframe")
-    frame.get_by_text("1 gate waits").first.wait_for()
-    assert "12.80 USD" in frame.locator("#summary").inner_text(), "15.10 USD less the balance of 2.30 USD"
+    frame.locator("#summary", has_text="1 gate waits").wait_for()
+    frame.locator("#summary", has_text="12.80 USD").wait_for()  # 15.10 USD less the balance of 2.30 USD
     assert "2.30 USD" in frame.locator("article").inner_text()
     frame.locator("#legend", has_text="openai/gpt-4o").wait_for()
     gate = frame.locator("#gates tbody tr").inner_text()

@@ -60,24 +60,37 @@ def test_the_page_refreshes_by_itself_while_it_is_seen(tab: Any) -> None:
     page.clock.install()
     tab.open()
     page.clock.run_for(59_000)
-    assert requests_of(tab, "gates") == 1
+    assert requests_of(tab, "held") == 1
     page.clock.run_for(10_000)
     tab.settle()
-    assert requests_of(tab, "gates") == 2
+    assert requests_of(tab, "held") == 2
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true})"
     page.evaluate(hide % "true")
     page.clock.run_for(600_000)
     tab.settle()
-    assert requests_of(tab, "gates") == 2, "nobody looks"
+    assert requests_of(tab, "held") == 2, "nobody looks"
     page.evaluate(hide % "false")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     tab.settle()
-    assert requests_of(tab, "gates") == 3
+    assert requests_of(tab, "held") == 3
     page.click("#refresh")
     tab.settle()
-    assert requests_of(tab, "gates") == 4
+    assert requests_of(tab, "held") == 4
     assert requests_of(tab, "connections/aimlbilling_default/account") == 4
     assert requests_of(tab, "connections/aimlbilling_default/spending") == 4
+
+
+def test_gates_are_read_after_the_balances_that_they_are_compared_with(tab: Any) -> None:
+    page = tab.open()
+
+    def last(part: str) -> int:
+        return max(at for at, request in enumerate(tab.server.requests) if part in request)
+
+    assert last("gates") > last("/account"), "the first time"
+    page.click("#refresh")
+    tab.settle()
+    assert last("gates") > last("/account"), "and each other time"
+    assert requests_of(tab, "gates") <= 4
 
 
 def test_only_the_summary_is_announced_and_only_when_it_changes(tab: Any) -> None:

@@ -21,9 +21,17 @@ export class Block {
     this.element = element;
   }
 
-  /** Read the figures, unless a request is under way already. */
-  async refresh() {
-    if (this.request) return;
+  /**
+   * Read the figures, unless a request is under way already.
+   *
+   * @param {boolean} [changed] read them again after that request, because they have changed meanwhile
+   */
+  async refresh(changed = false) {
+    if (this.request) {
+      this.again ||= changed;
+      return;
+    }
+    this.again = false;
     const request = new AbortController();
     this.request = request;
     this.element.setAttribute("aria-busy", "true");
@@ -43,6 +51,7 @@ export class Block {
       }
     }
     this.render();
+    if (this.again) await this.refresh();
   }
 
   /** Forget the figures, because others are wanted now, and read those. */

@@ -15,13 +15,13 @@ let budgets = [];
 
 const find = (card, name) => card.querySelector(`[data-${name}]`);
 
-/** Show a card for each connection, and start to read those that are new. */
-export function showConnections({ connections }) {
+/** Show a card for each connection. Start to read those that are new, and tell when one has been read. */
+export function showConnections({ connections }, balanceRead) {
   syncList(
     byId("cards"),
     connections,
     (connection) => connection.connection_id,
-    (connection) => newCard(connection.connection_id),
+    (connection) => newCard(connection.connection_id, balanceRead),
     (card, connection) => setTextOrHide(find(card, "description"), connection.description),
     byId("connections-title"),
   );
@@ -35,7 +35,7 @@ export function showBudgets(found) {
   for (const block of cards.values()) if (block.figures) block.render();
 }
 
-function newCard(id) {
+function newCard(id, balanceRead) {
   const card = byId("card").content.firstElementChild.cloneNode(true);
   setText(find(card, "name"), id);
   find(card, "name").id = `connection-${cards.size}-${Date.now()}`;
@@ -43,7 +43,7 @@ function newCard(id) {
   const path = `api/connections/${encodeURIComponent(id)}/account`;
   const block = new Block(card, (signal) => read(path, signal), (account) => showAccount(card, account));
   cards.set(id, block);
-  block.refresh();
+  block.refresh().then(balanceRead);
   return card;
 }
 

@@ -7,6 +7,7 @@ import { byId, setAge, updateAges } from "./dom.js";
 import { days, offerConnections, refreshSpending, watchChoices } from "./spending.js";
 import { showGates, showHeld, showRuns, showSummary } from "./tasks.js";
 
+const BALANCES_SECONDS = 3;
 const AGES_SECONDS = 5; // how often the ages on the page are brought up to date
 
 let refreshSeconds = 60;
@@ -17,7 +18,7 @@ const connections = new Block(
   (signal) => read("api/connections", signal),
   (answer) => {
     refreshSeconds = Math.max(10, Number(answer.refresh_seconds) || refreshSeconds);
-    showConnections(answer);
+    showConnections(answer, () => refreshGates(true));
     offerConnections(answer.connections);
     return answer.connections.length > 0;
   },
@@ -40,15 +41,20 @@ function summarise() {
   }
 }
 
+const refreshGates = (changed) => gates.refresh(changed).then(summarise);
+
 /** Read everything again. Each block shows its figures as soon as it has them. */
 function refresh() {
   refreshedAt = Date.now();
   setAge(byId("refreshed"), "age", new Date(refreshedAt).toISOString(), "Refreshed ");
   const known = [...cards.values()]; // those that are new start on their own
   connections.refresh().then(summarise);
-  for (const card of known) card.refresh();
+  const balances = Promise.allSettled(known.map((card) => card.refresh()));
   refreshSpending();
-  gates.refresh().then(summarise);
+  // The server compares gates with the balances that it has read last. Slow ones are not waited for.
+  Promise.race([balances, new Promise((resolve) => setTimeout(resolve, BALANCES_SECONDS * 1000))]).then(() =>
+    refreshGates(false),
+  );
   held.refresh();
   runs.refresh();
 }
