@@ -89,8 +89,8 @@ def test_everything_that_the_provider_info_names_exists() -> None:
     assert AimlBillingHook.default_conn_name == "aimlbilling_default"
 
 
-# Newer than the schema of an older Airflow, which ignores them. Airflow 3.2 and later read all of them, though the
-# schema of none of them lists conn-fields and ui-field-behaviour.
+# Keys that an older Airflow does not have in its schema, and ignores. No schema lists conn-fields and
+# ui-field-behaviour, although Airflow 3.2 and later read them.
 NEWER_KEYS = {
     "": set() if AIRFLOW_3 else {"integrations", "operators", "sensors", "hooks"},
     "connection-types": {"conn-fields", "ui-field-behaviour", "hook-name"},
