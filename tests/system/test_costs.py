@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from deployment import Deployment
+from support import AIRFLOW_3_1
 
 from airflow_provider_aimlbilling.money.request_id import encode_request_id, parse_request_id
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -42,6 +43,10 @@ def test_a_deferred_cost_report_has_the_charges_that_arrive_while_it_waits(
     assert report["may_be_incomplete"] is False
     assert Decimal(report["cost_credits"]) == sum(row.credits for row in rows)
     assert Decimal(report["unattributed"]["cost_credits"]) == 0
+    if AIRFLOW_3_1:
+        runs = deployment.get("/aimlbilling/api/runs", deployment.token())["runs"]
+        (shown,) = [shown for shown in runs if shown["run_id"] == run]
+        assert (shown["cost"]["credits"], shown["requests"]) == (report["cost_credits"], report["requests"])
 
 
 def test_a_deferred_gate_waits_for_its_budget(deployment: Deployment, accounts: dict[str, Sandbox]) -> None:
@@ -51,6 +56,12 @@ def test_a_deferred_gate_waits_for_its_budget(deployment: Deployment, accounts: 
     deployment.wait_for("a deferred gate", lambda: deployment.states(run).get("gate") == "deferred", seconds=240)
     verdict = deployment.xcom(run, "gate", "verdict")
     assert (verdict["short_of"], verdict["shortfall_usd"]) == ("budget", "0.30")
+
+    if AIRFLOW_3_1:
+        gates = deployment.get("/aimlbilling/api/gates", deployment.token())["gates"]
+        (shown,) = [shown for shown in gates if shown["run_id"] == run]
+        assert (shown["state"], shown["asks"]) == ("deferred", "0.50 USD")
+        assert shown["limits"] == ["1.00 USD per month"]
 
     before = len(account.requests)
     account.top_up("100 USD")  # money does not help

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deployment import Deployment
 from spend_server import SpendServer
+from support import AIRFLOW_3_1
 
 MONEY = 2  # jobs that the account can pay
 
@@ -16,6 +17,10 @@ def test_jobs_that_run_together_do_not_overspend(deployment: Deployment, spendin
     assert ended.count("skipped") == 10 - ran
     assert MONEY - 1 <= ran <= MONEY
     assert spending.jobs["counted"] == ran
+    if AIRFLOW_3_1:
+        held = deployment.get("/aimlbilling/api/held", deployment.token())["tasks"]
+        (shown,) = [shown for shown in held if shown["run_id"] == run]
+        assert (shown["outcome"], shown["held"], shown["of"]) == ("skipped", 10 - ran, 10)
 
 
 def states_at_end(deployment: Deployment, run: str) -> list[str]:
