@@ -33,10 +33,22 @@ def licence(package: str) -> str:
 
 def test_the_table_of_licences_is_what_the_packages_declare() -> None:
     page = (ROOT / "docs" / "reference" / "licences.md").read_text()
-    table = dict(re.findall(r"^\| ([a-z0-9-]+) \| (\S+) \|", page, re.MULTILINE))
+    table = dict(re.findall(r"^\| ([a-z0-9-]+) \| (\S+) \| [^|]+ \|$", page, re.MULTILINE))
     del table["package"], table["---"]
     required = metadata("airflow-provider-aimlbilling").get_all("Requires-Dist") or []
     assert table == {name: licence(name) for name in (text.partition(">=")[0] for text in required)}
+
+
+@pytest.mark.pure
+def test_the_licences_name_what_the_package_includes() -> None:
+    from sbom import chart_js
+
+    package = ROOT / "airflow_provider_aimlbilling"
+    included = [path.relative_to(ROOT).as_posix() for path in package.rglob("*LICENSE*")]
+    assert len(included) == 1, "the table, the bill of materials and the licence of the package name this one library"
+    assert 'license = "Apache-2.0 AND MIT"' in (ROOT / "pyproject.toml").read_text()
+    page = (ROOT / "docs" / "reference" / "licences.md").read_text()
+    assert f"| Chart.js | {chart_js()['version']} | MIT |" in page
 
 
 @pytest.mark.pure

@@ -11,14 +11,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from distributions import DIST, use_time_of_commit
 from environment import PROJECT, ROOT, make, run, tools
 
 SBOM = ROOT / ".build" / "release" / "sbom.cdx.json"
+STATIC = ROOT / "airflow_provider_aimlbilling" / "plugins" / "page" / "static"
 DIRECT = {"apache-airflow", "asgiref", "jinja2", "requests", "urllib3"}
+
+
+def chart_js() -> dict[str, Any]:
+    """Return the component for the library that the package includes."""
+    (version,) = re.findall(r"^# Chart\.js (\S+)$", (STATIC / "chart.umd.README.md").read_text(), re.MULTILINE)
+    content = hashlib.sha256((STATIC / "chart.umd.min.js").read_bytes()).hexdigest()
+    purl = f"pkg:npm/chart.js@{version}"
+    return {
+        "bom-ref": purl,
+        "type": "library",
+        "name": "chart.js",
+        "version": version,
+        "purl": purl,
+        "licenses": [{"license": {"id": "MIT"}}],
+        "hashes": [{"alg": "SHA-256", "content": content}],
+    }
 
 
 def write(environment: Path, wheel: Path) -> None:
@@ -36,6 +55,10 @@ def write(environment: Path, wheel: Path) -> None:
     # The version is dynamic, so pyproject.toml does not name it.
     package, content = found["metadata"]["component"], hashlib.sha256(wheel.read_bytes()).hexdigest()
     package |= {"version": wheel.name.split("-")[1], "hashes": [{"alg": "SHA-256", "content": content}]}
+    included = chart_js()
+    found["components"].append(included)
+    (root,) = (entry for entry in found["dependencies"] if entry["ref"] == package["bom-ref"])
+    root["dependsOn"].append(included["bom-ref"])
     SBOM.write_text(json.dumps(found, indent=2) + "\n")
     names = {component["name"].lower() for component in found["components"]}
     if package["name"] != PROJECT or not names >= DIRECT:
