@@ -28,13 +28,13 @@ STARTED = (
     "aimlbilling_run_cost",
 )
 
-# What is spent on each model, in cents, on each day of the week.
+# What is spent on each model, in tenths of a cent, on each day of the week.
 WEEK = {
     "sandbox/gpt": (140, 155, 150, 170, 165, 30, 20),
     "sandbox/chat": (60, 45, 70, 65, 80, 10, 15),
     "sandbox/mini": (12, 10, 14, 9, 16, 3, 2),
 }
-CREDITS_PER_CENT = 20_000
+CREDITS = 2_000  # a tenth of a cent
 
 
 def make_history(account: Sandbox, days: int = 92) -> None:
@@ -43,9 +43,9 @@ def make_history(account: Sandbox, days: int = 92) -> None:
     account.set_balance("1000 USD")
     for ago in range(days, -1, -1):
         at = now - timedelta(days=ago)
-        for model, cents in WEEK.items():
+        for model, spent in WEEK.items():
             doubling = 2 * days - ago  # spending doubles over that time
-            account.spend(cents[at.weekday()] * CREDITS_PER_CENT * doubling // days, model, at)
+            account.spend(spent[at.weekday()] * CREDITS * doubling // days, model, at)
     account.set_balance(balance)
 
 
@@ -70,6 +70,11 @@ def ui(port: int = 8080) -> Iterator[tuple[Deployment, dict[str, Sandbox]]]:
             deployment.add_connection(f"aimlbilling_{name}", account.connection())
         for example in sorted((ROOT / "example_dags").glob("*.py")):  # the hourly one runs as soon as it is here
             (dags / example.name).symlink_to(example)
+        # The sandbox charges at once, so the cost of a run need not settle for minutes.
+        cost = dags / "aimlbilling_run_cost.py"
+        source = cost.read_text()
+        cost.unlink()
+        cost.write_text(source.replace("settle_seconds=120", "settle_seconds=5"))
         for dag_id in STARTED:
             deployment.trigger(dag_id)
         yield deployment, accounts
