@@ -38,8 +38,8 @@ class Figures:
 
 
 def requests_since(account: Sandbox, first: int) -> list[float]:
-    """Return when an account was asked, from its request number ``first`` on."""
-    return [request.at for request in account.requests[first:]]
+    """Return when an account was asked: from its request number ``first`` on, and the one before, to see the gap."""
+    return [request.at for request in account.requests[max(first - 1, 0) :]]
 
 
 def busiest(times: list[float]) -> int:
