@@ -21,6 +21,8 @@ CREDITS_PER_USD = 2_000_000
 # an error.
 MAX_CREDITS = 2**53
 
+MAX_DECIMALS = 150  # of credits; text may have 129
+
 # Our own context, because the caller's may round. Here a result that cannot be exact raises an error.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
@@ -74,6 +76,9 @@ class Amount:
             raise AimlBillingThresholdError(
                 f"An amount is between 0 and {MAX_CREDITS:,} credits; this one is not. {_ACCEPTED_FORMS}"
             )
+        # Written out, 1e-999999999 would fill the memory.
+        if int(number.as_tuple().exponent) < -MAX_DECIMALS:
+            raise AimlBillingThresholdError(f"An amount has at most {MAX_DECIMALS} decimal places. {_ACCEPTED_FORMS}")
         try:
             object.__setattr__(self, "credits", _simplest(number))
         except Inexact:

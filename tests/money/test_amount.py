@@ -100,3 +100,9 @@ def test_a_hint_is_accepted_when_it_is_followed(value: float) -> None:
         Amount.parse(value)
     hint = str(caught.value).partition("Did you mean '")[2].partition("'")[0]
     assert Amount.parse(hint) == Amount.from_usd(Decimal(repr(value)))
+
+
+def test_an_amount_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(AimlBillingThresholdError, match="decimal places"):
+        Amount(Decimal("1e-999999999"))
+    assert Amount.parse("1.5e-99 credits").credits == Decimal("1.5e-99")
