@@ -25,7 +25,7 @@ from fastapi import Depends
 
 # The user of a request, as the type of a route's parameter.
 CurrentUser = GetUserDep
-# The dependency of the whole application: whoever may see plugins may see the page.
+# The dependency of the whole application: users who may see plugins may see the page.
 MAY_SEE_PAGE = Depends(requires_access_view(AccessView.PLUGINS))
 # The dependency of a route with the path parameter ``connection_id``, which Airflow looks up by this name.
 MAY_READ_CONNECTION = Depends(requires_access_connection("GET"))

@@ -167,7 +167,7 @@ class ReadingCache:
     ) -> None:
         try:
             reading = self._read(key[0], entry, read)
-        except Exception as error:  # noqa: BLE001 - whoever waits must learn that it has ended
+        except Exception as error:  # noqa: BLE001 - those who wait must learn that it has ended
             # Without the traceback: some logs print local variables, and the key is one.
             log.error("The billing page failed to read %r: %s.", key[0], type(error).__name__)  # noqa: TRY400
             last = entry.reading
