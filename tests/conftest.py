@@ -26,6 +26,9 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 # Tests that need neither Airflow nor its version. The matrix runs them in one cell: see CONTRIBUTING.md.
 PURE = ("client", "money", "sandbox")
 
+# They take ten minutes and need servers of their own: make test-distributed.
+collect_ignore = ["distributed"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

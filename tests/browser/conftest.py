@@ -25,7 +25,8 @@ ARGUMENTS = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
+            # Not beside the system tests: a browser and two Airflows at once are too much for a small machine.
+            item.add_marker(pytest.mark.xdist_group("system"))
 
 
 @pytest.fixture(scope="module")  # no longer, because Playwright keeps an event loop running, which other tests start
