@@ -91,7 +91,10 @@ class Amount:
 
         :param usd: the amount in USD.
         """
-        return cls(EXACT.multiply(Decimal(usd), CREDITS_PER_USD))
+        try:
+            return cls(EXACT.multiply(Decimal(usd), CREDITS_PER_USD))
+        except Inexact:
+            raise AimlBillingThresholdError(f"{usd} USD has too many digits. {_ACCEPTED_FORMS}") from None
 
     @classmethod
     def parse(cls, value: object) -> Amount:

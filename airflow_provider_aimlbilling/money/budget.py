@@ -21,6 +21,7 @@ PERIODS = ("day", "week", "month")
 
 _FORM = "Write it like '200 USD per month' or '200 USD per month in Europe/Berlin'; a period is a day, week or month."
 _TEXT = re.compile(r"(?P<amount>.+?)\s+per\s+(?P<period>\S+)(?:\s+in\s+(?P<zone>\S+))?", re.IGNORECASE)
+_MAX_TEXT = 300  # characters; the expression takes time that grows with the square of the length
 _ONE_CENT = Amount.from_usd(Decimal("0.01"))
 
 
@@ -55,7 +56,7 @@ class Budget:
             raise AimlBillingBudgetError(
                 f"{shown} is not a budget. The template or XCom that should provide it was empty. {_FORM}"
             )
-        found = _TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
+        found = _TEXT.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= _MAX_TEXT else None
         if found is None:
             raise AimlBillingBudgetError(f"{shown} is not a budget. {_FORM}")
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingContractError, AimlBillingThresholdError
-from airflow_provider_aimlbilling.money.amount import EXACT, Amount, Number
+from airflow_provider_aimlbilling.money.amount import EXACT, MAX_CREDITS, Amount, Number
 from airflow_provider_aimlbilling.money.balance import Balance
 from airflow_provider_aimlbilling.money.budget import BudgetUse
 from airflow_provider_aimlbilling.money.gate import Gate, Verdict
@@ -36,7 +36,16 @@ class KnownBalance:
         shortfall = verdict.shortfall
         if shortfall is None or not self.overdrawn:
             return shortfall
-        return Amount(EXACT.add(Decimal(shortfall.credits), Decimal(self.overdrawn)))
+        return self.with_debt(Decimal(shortfall.credits))
+
+    def with_debt(self, credits: Decimal) -> Amount | None:
+        """
+        Return an amount and the debt together; ``None`` if that is more than an amount can be.
+
+        :param credits: the amount.
+        """
+        total = EXACT.add(credits, Decimal(self.overdrawn))
+        return Amount(total) if total <= MAX_CREDITS else None
 
     def reason(self, verdict: Verdict) -> str:
         """
@@ -144,7 +153,7 @@ def _shortfall(verdict: Verdict, known: KnownBalance) -> Amount | None:
     if verdict.threshold is None or verdict.balance is None or verdict.balance.amount >= verdict.threshold:
         return None
     missing = EXACT.subtract(Decimal(verdict.threshold.credits), Decimal(verdict.balance.amount.credits))
-    return Amount(EXACT.add(missing, Decimal(known.overdrawn)))
+    return known.with_debt(missing)
 
 
 def _gates(waiting: int) -> str:

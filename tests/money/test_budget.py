@@ -80,7 +80,7 @@ def test_a_budget_is_an_amount_a_period_and_perhaps_a_time_zone(text: str, budge
         ("200 USD per month in tzdata.zi", "is not a time zone"),
         ("200 USD per month in Europe/Berlin\0", "is not a time zone"),
         ("200 USD per month in +02:00", "is not a time zone"),
-        ("200 USD per month in " + "A" * 5000, "is not a time zone"),
+        ("200 USD per month in " + "A" * 5000, "is not a budget"),
     ],
 )
 def test_what_is_no_budget_is_refused_with_its_fix(value: object, message: str) -> None:

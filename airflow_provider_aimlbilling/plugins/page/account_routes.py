@@ -75,6 +75,11 @@ def new_router(readings: ReadingCache) -> APIRouter:
     async def connections(user: CurrentUser) -> Connections:
         found = await run_in_threadpool(listed_connections)
         if DEFAULT_CONN_ID not in found and conf.get("secrets", "backend", fallback=""):
+            # Users who may not see it must not make the secrets backend work.
+            may_look_up = await run_in_threadpool(readable_connection_ids, user, [DEFAULT_CONN_ID])
+        else:
+            may_look_up = set()
+        if may_look_up:
             try:
                 default = await readings.get(DEFAULT_CONN_ID, "look-up", _nothing, _LOOK_UP_SECONDS)
             except TooManyReadingsError:

@@ -106,7 +106,12 @@ def _decrypt(encrypted: object) -> Mapping[str, Any] | None:
 
 def _facts(values: Mapping[str, Any], **known: Any) -> GateFacts:
     connection_id, threshold, budget = (values.get(name) for name in ("aimlbilling_conn_id", "threshold", "budget"))
-    if not isinstance(connection_id, str) or len(connection_id) > _MAX_ID or "{{" in connection_id:
+    if (
+        not isinstance(connection_id, str)
+        or len(connection_id) > _MAX_ID
+        or "{{" in connection_id
+        or not connection_id.isprintable()
+    ):
         connection_id = None
     gate = None
     asks = clean_text(threshold, 100) if isinstance(threshold, str) else UNKNOWN

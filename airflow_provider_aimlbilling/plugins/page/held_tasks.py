@@ -16,6 +16,7 @@ from airflow_provider_aimlbilling.plugins.page.stored_verdicts import (
     VERDICT_KEYS,
     as_text,
     if_small,
+    parsed,
     read_verdict,
     same_instance,
 )
@@ -119,7 +120,7 @@ def _sizes(session: Session, groups: Collection[_Group]) -> dict[_Group, int]:
 
 
 def _held(row: Any, sizes: dict[_Group, int]) -> HeldTask | None:
-    verdict = read_verdict(row.verdict)
+    verdict = read_verdict(parsed(row.verdict))
     if verdict is None or verdict.clears:
         return None
     outcome = {"failed": "failed", "skipped": "skipped"}.get(

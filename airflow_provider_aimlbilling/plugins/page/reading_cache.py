@@ -139,9 +139,16 @@ class ReadingCache:
             running = entry.running
         # A thread of its own, and not one of the API server's: an account that does not answer must not delay others.
         # It is a daemon, so that the API server can stop.
-        threading.Thread(
+        thread = threading.Thread(
             target=self._attempt, args=(key, entry, running, read), name="aimlbilling-page", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the machine has no more threads; without an end, the entry would wait for ever
+            with self._lock:
+                entry.began = entry.running = None
+            running.set_result(None)
+            raise TooManyReadingsError("The API server cannot start another thread. Try again in a minute.") from None
         return entry, running
 
     def _check_limits(self, connection_id: str, now: float) -> None:

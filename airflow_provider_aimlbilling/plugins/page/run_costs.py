@@ -15,7 +15,7 @@ from sqlalchemy.orm import aliased
 
 from airflow_provider_aimlbilling.exceptions import AimlBillingError
 from airflow_provider_aimlbilling.money.amount import Amount
-from airflow_provider_aimlbilling.plugins.page.stored_verdicts import as_text, same_instance
+from airflow_provider_aimlbilling.plugins.page.stored_verdicts import as_text, if_small, parsed, same_instance
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,6 +28,8 @@ _OPERATOR = "GetRunCostOperator"
 _LINK_KEY = "_link_BillingPageLink"
 _MAX_REPORTS = 5_000
 _MAX_CHARACTERS = 2_000_000  # of a report as JSON; one with the most lines has fewer
+_MAX_FIELD = 20_000  # characters of a field as JSON
+_MAX_REQUESTS = 2**53
 _MAX_DIGITS = 60
 _FIELDS = ("dag_id", "run_id", "cost_credits", "requests", "is_lower_bound", "may_be_incomplete", "estimate")
 
@@ -73,7 +75,8 @@ def run_costs(
         return [], 0
     runs: dict[tuple[str, str], ReportedCost] = {}
     for row in session.execute(_reports(session, dag_ids, since)):  # newest first
-        if report := read_report(dict(zip(_FIELDS, row, strict=False)), row.timestamp):
+        fields = {name: parsed(text) for name, text in zip(_FIELDS, row, strict=False)}
+        if report := read_report(fields, row.timestamp):
             runs.setdefault((report.dag_id, report.run_id), report)
     dag_ids |= readable({dag_id for dag_id, _ in runs} - dag_ids)
     ordered = sorted((report for report in runs.values() if report.dag_id in dag_ids), key=_by_cost)
@@ -92,8 +95,13 @@ def _reports(session: Session, dag_ids: set[str], since: datetime) -> Any:
     """Return a query of the newest reports. It reads a few fields of each, because a report can have 1,000 lines."""
     report, link = XComModel, aliased(XComModel)
     # SQLite fails at JSON with NaN, which Python writes. The other databases do not store it.
-    is_json: Any = func.json_valid(report.value) == 1 if session.get_bind().dialect.name == "sqlite" else true()
-    fields = [case((is_json, report.value[name])).label(f"reported_{name}") for name in _FIELDS]
+    # It also returns bytes that are no UTF-8 for the escape of half a surrogate pair, which the others do not store.
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    is_json: Any = func.json_valid(report.value) == 1 if is_sqlite else true()
+    fields = [
+        case((is_json, if_small(report.value[name], _MAX_FIELD, as_bytes=is_sqlite))).label(f"reported_{name}")
+        for name in _FIELDS
+    ]
     return (
         _reporting(select(*fields, report.timestamp).select_from(link), link, since)
         .join(report, and_(same_instance(report, link), report.key == "return_value"))
@@ -113,9 +121,9 @@ def read_report(fields: Mapping[str, Any], read_at: datetime) -> ReportedCost | 
     dag_id, run_id, requests = fields["dag_id"], fields["run_id"], fields["requests"]
     is_lower_bound, may_be_incomplete = fields["is_lower_bound"], fields["may_be_incomplete"]
     estimate = fields["estimate"]
-    if not (isinstance(dag_id, str) and isinstance(run_id, str) and 0 < len(dag_id) <= 250 and 0 < len(run_id) <= 250):
+    if not all(isinstance(name, str) and 0 < len(name) <= 250 and name.isprintable() for name in (dag_id, run_id)):
         return None
-    if isinstance(requests, bool) or not isinstance(requests, int) or requests < 0:
+    if isinstance(requests, bool) or not isinstance(requests, int) or not 0 <= requests <= _MAX_REQUESTS:
         return None
     # SQLite returns numbers for flags.
     if not all(isinstance(flag, int) and flag in (0, 1) for flag in (is_lower_bound, may_be_incomplete)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, func
+from sqlalchemy import LargeBinary, Text, and_, case, cast, func
 
 from airflow_provider_aimlbilling.client.text import clean_text
 from airflow_provider_aimlbilling.exceptions import AimlBillingError
@@ -83,13 +84,30 @@ def as_text(value: Any) -> Any:
     return cast(value, Text)
 
 
-def if_small(value: Any) -> Any:
+def if_small(value: Any, max_characters: int = _MAX_CHARACTERS, *, as_bytes: bool = False) -> Any:
     """
-    Return a JSON column, or NULL if it is too large for a verdict, so that it is not loaded.
+    Return a JSON column as text for :func:`parsed`, or NULL if it is too large, so that it is not loaded.
 
-    :param value: the column.
+    :param value: the column, or a part of it.
+    :param max_characters: the most characters that are not too large.
+    :param as_bytes: whether to return the bytes of the text, which need not be valid UTF-8.
     """
-    return case((func.length(as_text(value)) <= _MAX_CHARACTERS, value))
+    text = as_text(value)
+    return case((func.length(text) <= max_characters, cast(value, LargeBinary) if as_bytes else text))
+
+
+def parsed(text: str | bytes | None) -> Any:
+    """
+    Parse what :func:`if_small` returned; return ``None`` if it is nothing, or Python cannot read it.
+
+    The database driver would fail with all rows at one that is nested too deeply or has a number with too many digits.
+
+    :param text: the JSON.
+    """
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def same_instance(left: Any, right: Any) -> Any:

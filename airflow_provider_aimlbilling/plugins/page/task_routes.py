@@ -13,6 +13,7 @@ from functools import partial
 from airflow.utils.session import create_session
 from fastapi import APIRouter, HTTPException
 
+from airflow_provider_aimlbilling.exceptions import AimlBillingError
 from airflow_provider_aimlbilling.money.amount import Amount
 from airflow_provider_aimlbilling.money.run_cost import compare
 from airflow_provider_aimlbilling.plugins.page.access import CurrentUser, readable_connection_ids, readable_dag_ids
@@ -69,7 +70,10 @@ def new_router(latest_balance: LatestBalance) -> APIRouter:
 
 
 def _run(report: ReportedCost) -> RunRow:
-    compared = compare(report.estimate, report.cost) if report.estimate else None
+    try:
+        compared = compare(report.estimate, report.cost) if report.estimate else None
+    except (AimlBillingError, ArithmeticError):  # one is billions of times the other
+        compared = None
     return RunRow(
         dag_id=report.dag_id,
         run_id=report.run_id,

@@ -12,7 +12,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskreschedule import TaskReschedule
 from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, case, func, or_, select
 
 from airflow_provider_aimlbilling.plugins.page.gate_facts import (
     GateFacts,
@@ -23,7 +23,9 @@ from airflow_provider_aimlbilling.plugins.page.gate_facts import (
 from airflow_provider_aimlbilling.plugins.page.stored_verdicts import (
     GATE_VERDICT,
     StoredVerdict,
+    as_text,
     if_small,
+    parsed,
     read_verdict,
     same_instance,
 )
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 GATE_OPERATORS = ("BalanceSensor", "BalanceCheckOperator", "BalanceShortCircuitOperator", "BalanceBranchOperator")
 MAX_GATES = 500
 
+# Of a gate's arguments and template fields; ours have a few thousand. A DAG's author can store any number.
+_MAX_CHARACTERS = 100_000
 _TRIGGER = "airflow_provider_aimlbilling.triggers.balance.BalanceTrigger"
 
 
@@ -109,12 +113,17 @@ def _with_facts() -> Any:
     columns = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state, ti.trigger_timeout, since.label("since"))
     return (
         _waiting(select(*columns).select_from(ti))
-        .add_columns(Trigger.encrypted_kwargs.label("arguments"), fields.rendered_fields)
+        .add_columns(_unless_long(Trigger.encrypted_kwargs).label("arguments"))
+        .add_columns(_unless_long(fields.rendered_fields).label("rendered_fields"))
         .add_columns(if_small(xcom.value).label("verdict"), xcom.timestamp)
         .outerjoin(fields, same_instance(fields, ti))
         .outerjoin(xcom, and_(same_instance(xcom, ti), xcom.key == GATE_VERDICT))
         .order_by(since, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
     )
+
+
+def _unless_long(column: Any) -> Any:
+    return case((func.length(as_text(column)) <= _MAX_CHARACTERS, column))
 
 
 def _gate(row: Any) -> WaitingGate:
@@ -129,6 +138,6 @@ def _gate(row: Any) -> WaitingGate:
         since=row.since,
         deadline=deadline(row.trigger_timeout, facts) if is_deferred else None,
         facts=facts,
-        verdict=read_verdict(row.verdict),
+        verdict=read_verdict(parsed(row.verdict)),
         verdict_at=row.timestamp,
     )
