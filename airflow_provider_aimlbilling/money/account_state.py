@@ -67,8 +67,8 @@ def account_state(funds: Funds | None, age: timedelta) -> AccountState:
     if funds.key_limit is not None and not funds.key_limit.remaining.credits:
         return AccountState(EMPTY, "Empty: the key has spent its limit, so it cannot use what the account holds.")
     if funds.low_mark is None:
-        return AccountState(FINE, "Fine: the account can pay. Its own low mark is not known.")
+        return AccountState(FINE, "Fine: the account can pay. Its low-balance threshold is not known.")
     mark = Amount(funds.low_mark).usd_text
     if held < funds.low_mark:
-        return AccountState(LOW, f"Low: below the account's own mark of {mark}.")
-    return AccountState(FINE, f"Fine: not below the account's own mark of {mark}.")
+        return AccountState(LOW, f"Low: below the account's low-balance threshold of {mark}.")
+    return AccountState(FINE, f"Fine: not below the account's low-balance threshold of {mark}.")

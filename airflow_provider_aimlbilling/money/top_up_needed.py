@@ -126,7 +126,9 @@ def top_up_needed(waits: Iterable[WaitingFor], known: KnownBalance | None) -> To
     verdicts = [wait.verdict(known) for wait in waits]
     waiting = len(verdicts)
     if known is None or not waiting:
-        text = f"{_gates(waiting)}." + (" The balance is not known, and so neither is the top-up." if waiting else "")
+        text = f"{_gates(waiting)}." + (
+            " The balance is not known, so the top-up is not known either." if waiting else ""
+        )
         return TopUpNeeded(waiting, None, text)
     shortfalls: list[Amount] = []
     opening = unknown = 0
@@ -157,7 +159,13 @@ def _shortfall(verdict: Verdict, known: KnownBalance) -> Amount | None:
 
 
 def _gates(waiting: int) -> str:
-    return "No gate waits" if not waiting else "1 gate waits" if waiting == 1 else f"{waiting:,} gates wait"
+    return (
+        "No gate is waiting"
+        if not waiting
+        else "1 gate is waiting"
+        if waiting == 1
+        else f"{waiting:,} gates are waiting"
+    )
 
 
 def _released(waiting: int, released: int, amount: Amount | None) -> str:
@@ -190,6 +198,6 @@ def _unknown(unknown: int, waiting: int, amount: Amount | None) -> list[str]:
     if not unknown:
         return []
     if amount is not None:
-        return [f"Whether it also releases {unknown:,} more is not known."]
+        return [f"It is not known whether it also releases {unknown:,} more."]
     which = "it needs" if waiting == 1 else "1 of them needs" if unknown == 1 else f"{unknown:,} of them need"
-    return [f"What {which} is not known."]
+    return [f"It is not known what {which}."]

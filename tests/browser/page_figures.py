@@ -61,7 +61,9 @@ def connections(*names: str) -> dict[str, Any]:
 def account(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     low = name.endswith("default")
     text = (
-        "Low: below the account's own mark of 15.00 USD" if low else "Fine: above the account's own mark of 15.00 USD"
+        "Low: below the account's low-balance threshold of 15.00 USD"
+        if low
+        else "Fine: not below the account's low-balance threshold of 15.00 USD"
     )
     return {
         "connection_id": name,
@@ -108,7 +110,7 @@ def spending(name: str, options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def gates(count: int) -> dict[str, Any]:
-    asks = ("2.50 USD", "12.00 USD", "the account's own low mark", "25.20 USD")
+    asks = ("2.50 USD", "12.00 USD", "the account's own low-balance threshold", "25.20 USD")
     missing = (None, money("0.40"), money("2.40"), money("12.60"))
     rows = [
         {
@@ -129,7 +131,7 @@ def gates(count: int) -> dict[str, Any]:
         }
         for day in range(count)
     ]
-    text = f"{count} gates wait; a top-up of 12.60 USD releases all of them."
+    text = f"{count} gates are waiting; a top-up of 12.60 USD releases all of them."
     summary = {"connection_id": "aimlbilling_default", "waiting": count, "top_up": money("12.60"), "text": text}
     budget = {
         "connection_id": "aimlbilling_default",

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.pure
 BLOCKS = ("connections", "spending", "gates", "held", "runs")
 FAULTS = {
     "401": (Fault(401, '{"detail": "Not authenticated"}'), "Your session has ended. Sign in to Airflow again."),
-    "403": (Fault(403, '{"detail": "Forbidden"}'), "You do not have the permission to see this."),
+    "403": (Fault(403, '{"detail": "Forbidden"}'), "You do not have permission to see this."),
     "422": (Fault(422, '{"detail": "days must be 7, 28 or 92"}'), "days must be 7, 28 or 92"),
     "500": (Fault(500, "<h1>Internal Server Error</h1>"), "Airflow responded with an error (500)."),
     "no JSON": (Fault(200, "<h1>Sign in</h1>"), "Airflow sent a response that is not JSON. Sign in to Airflow again."),
@@ -26,11 +26,13 @@ NETWORK = ("Failed to load resource", "net::")
 
 def test_every_block_shows_its_figures(tab: Any) -> None:
     page = tab.open()
-    assert "aimlbilling_default: 4 gates wait; a top-up of 12.60 USD releases all of them." in tab.text("#summary")
-    assert "aimlbilling_research: No gate waits." in tab.text("#summary")
+    assert "aimlbilling_default: 4 gates are waiting; a top-up of 12.60 USD releases all of them." in tab.text(
+        "#summary"
+    )
+    assert "aimlbilling_research: No gate is waiting." in tab.text("#summary")
     card = tab.text("article:has-text('aimlbilling_default')")
     for part in (
-        "Low: below the account's own mark of 15.00 USD",
+        "Low: below the account's low-balance threshold of 15.00 USD",
         "12.60 USD 25,200,000 credits, read 2",
         "Runway 3.5 to 12.0 days",
         "Key limit 138.63 USD left of 200.00 USD per month; 61.37 USD spent",
@@ -99,13 +101,13 @@ def test_the_period_and_the_viewers_time_zone_are_asked_for(tab: Any) -> None:
 def test_an_installation_where_nothing_happened_yet(tab: Any) -> None:
     tab.server.figures = figures.empty()
     page = tab.open()
-    assert tab.text("#summary") == "aimlbilling_default: No gate waits."
+    assert tab.text("#summary") == "aimlbilling_default: No gate is waiting."
     assert "Empty: nothing is left 0.00 USD 0 credits" in tab.text("article")
     assert "Runway no estimate: nothing was spent" in tab.text("article")
-    assert "Low mark not known" in tab.text("article")
+    assert "Low-balance threshold not known" in tab.text("article")
     assert "Nothing was spent in this period." in tab.text("#spending")
-    assert "No gate waits." in tab.text("#gates")
-    assert "No gate and no guard held a task." in tab.text("#held")
+    assert "No gate is waiting." in tab.text("#gates")
+    assert "No gate or guard held a task." in tab.text("#held")
     assert "No run has reported its cost." in tab.text("#runs")
     assert not page.locator("#pick").is_visible()
     assert page.locator("table:visible").count() == 0
@@ -129,7 +131,7 @@ def test_a_block_says_what_went_wrong_and_the_others_are_there(tab: Any, fault: 
     assert "12.60 USD" in tab.text("#connections")
     assert "caption_images" in tab.text("#held")
     if fault != "other JSON":
-        assert f"It is not known which gates wait now: {words}" in tab.text("#summary")
+        assert f"It is not known which gates are waiting now: {words}" in tab.text("#summary")
 
 
 @pytest.mark.parametrize("block", [*BLOCKS, "account"])
@@ -172,8 +174,8 @@ def test_the_last_figures_stay_with_their_age(tab: Any) -> None:
     assert "Airflow does not respond. The figures are from 3 minutes ago" in tab.text("#gates .problem")
     assert "wait_for_budget" in tab.text("#gates")
     assert "12.60 USD 25,200,000 credits, read 3 minutes ago" in tab.text("article:has-text('aimlbilling_default')")
-    assert "4 gates wait" in tab.text("#summary")
-    assert "It is not known which gates wait now: Airflow does not respond." in tab.text("#summary")
+    assert "4 gates are waiting" in tab.text("#summary")
+    assert "It is not known which gates are waiting now: Airflow does not respond." in tab.text("#summary")
     tab.server.figures = figures.usual()
     page.click("#refresh")
     tab.settle()
@@ -224,7 +226,7 @@ def test_twenty_connections(tab: Any) -> None:
     page = tab.open()
     assert page.locator("article").count() == 20
     assert [name for name in names if name not in tab.text("#cards")] == []
-    assert "No gate waits on 20 connections." in tab.text("#summary")
+    assert "No gate is waiting on 20 connections." in tab.text("#summary")
     asked = [request for request in tab.server.requests if "/spending" in request]
     assert len(asked) == 1, "only the spending that is shown is read"
 
@@ -233,7 +235,7 @@ def test_five_hundred_gates(tab: Any) -> None:
     tab.server.figures["gates"] = figures.gates(500) | {"left_out": 37}
     page = tab.open()
     assert page.locator("#gates tbody tr").count() == 20
-    assert "37 gates more not shown here." in tab.text("#gates .more")
+    assert "37 more gates are not shown." in tab.text("#gates .more")
     page.get_by_role("button", name="Show all 500 gates").click()
     assert page.locator("#gates tbody tr").count() == 500
     page.click("#refresh")

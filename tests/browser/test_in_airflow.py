@@ -70,7 +70,7 @@ def test_the_page_in_the_frame_of_airflow(chromium: Any, airflow: tuple[Deployme
     page.get_by_role("menuitem", name="AI/ML API billing").click()
 
     frame = page.frame_locator("iframe")
-    frame.locator("#summary", has_text="1 gate waits").wait_for()
+    frame.locator("#summary", has_text="1 gate is waiting").wait_for()
     frame.locator("#summary", has_text="12.80 USD").wait_for()  # 15.10 USD less the balance of 2.30 USD
     assert "2.30 USD" in frame.locator("article").inner_text()
     frame.locator("#legend", has_text="openai/gpt-4o").wait_for()
@@ -100,7 +100,7 @@ def test_the_page_in_the_frame_of_airflow(chromium: Any, airflow: tuple[Deployme
     page.get_by_text("wait_for_money").first.wait_for()
     assert page.evaluate("window.marker") == 1, "Airflow followed without loading itself again"
     page.go_back()
-    frame.get_by_text("1 gate waits").first.wait_for()
+    frame.get_by_text("1 gate is waiting").first.wait_for()
 
     context.close()
     assert [url for url in foreign if not url.startswith((f"{deployment.url}/", "data:", "blob:"))] == []

@@ -178,7 +178,7 @@ def test_nothing_is_wider_than_a_phone(tab: Any) -> None:
     )
     assert wide == []
     columns = page.locator("#gates td").first.evaluate("(cell) => getComputedStyle(cell, '::before').content")
-    assert "Waits since" in columns
+    assert "Waiting since" in columns
 
 
 def test_links_lead_out_of_the_frame_of_airflow(tab: Any) -> None:
@@ -236,7 +236,7 @@ def test_the_page_has_landmarks_captions_and_headings(tab: Any) -> None:
         assert page.get_by_role("region", name=name, exact=True).count() == 1
         assert page.get_by_role("heading", name=name, exact=True).count() == 1
     assert page.get_by_role("article", name="aimlbilling_default").count() == 1
-    for caption in ("Gates that wait", "Tasks that a gate", "What runs cost"):
+    for caption in ("Waiting gates", "Gates and guarded tasks", "What runs cost"):
         table = page.get_by_role("table", name=caption)
         assert table.get_by_role("columnheader").count() == table.locator("thead th").count() >= 5
         assert table.get_by_role("rowheader").count() == table.locator("tbody tr").count() > 0

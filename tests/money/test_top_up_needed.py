@@ -37,52 +37,53 @@ TEMPLATE = WaitingFor(None)
 @pytest.mark.parametrize(
     ("waits", "known", "amount", "text"),
     [
-        ([], V1, None, "No gate waits."),
-        ([], None, None, "No gate waits."),
-        ([gate("3 USD")], V1, "0.50 USD", "1 gate waits; a top-up of 0.50 USD releases it."),
+        ([], V1, None, "No gate is waiting."),
+        ([], None, None, "No gate is waiting."),
+        ([gate("3 USD")], V1, "0.50 USD", "1 gate is waiting; a top-up of 0.50 USD releases it."),
         (
             [gate("3 USD"), gate("15.10 USD"), gate("4 USD"), gate("4 USD")],
             V1,
             "12.60 USD",
-            "4 gates wait; a top-up of 12.60 USD releases all of them.",
+            "4 gates are waiting; a top-up of 12.60 USD releases all of them.",
         ),
         (
             [gate("3 USD"), LIMITED],
             WITH_LIMIT,
             "0.50 USD",
-            "2 gates wait; a top-up of 0.50 USD releases 1 of them. 1 waits for the key's limit, which a top-up does "
-            "not raise.",
+            "2 gates are waiting; a top-up of 0.50 USD releases 1 of them. 1 waits for the key's limit, which a "
+            "top-up does not raise.",
         ),
-        ([LIMITED], WITH_LIMIT, None, "1 gate waits. 1 waits for the key's limit, which a top-up does not raise."),
+        ([LIMITED], WITH_LIMIT, None, "1 gate is waiting. 1 waits for the key's limit, which a top-up does not raise."),
         (
             [SPENT, SPENT, LIMITED, gate("2 USD", respects_key_limit=True, has_budget=True, budget=budget("1 USD"))],
             WITH_LIMIT,
             None,
-            "4 gates wait. 2 wait for a budget, which a top-up does not raise. 1 waits for the key's limit, which a "
-            "top-up does not raise. 1 waits for the key's limit and a budget, which a top-up does not raise.",
+            "4 gates are waiting. 2 wait for a budget, which a top-up does not raise. 1 waits for the key's limit, "
+            "which a top-up does not raise. 1 waits for the key's limit and a budget, which a top-up does not raise.",
         ),
         # Also short of the balance: a top-up is not enough.
-        ([gate("9 USD", respects_key_limit=True)], WITH_LIMIT, None, "1 gate waits. 1 waits for the key's limit, "
+        ([gate("9 USD", respects_key_limit=True)], WITH_LIMIT, None, "1 gate is waiting. 1 waits for the key's limit, "
          "which a top-up does not raise."),
-        ([gate("2 USD")], V1, None, "1 gate waits. It opens at the next poll, because the balance is high enough."),
+        ([gate("2 USD")], V1, None,
+         "1 gate is waiting. It opens at the next poll, because the balance is high enough."),
         (
             [gate("2 USD"), gate("2 USD"), gate("3 USD")],
             V1,
             "0.50 USD",
-            "3 gates wait; a top-up of 0.50 USD releases 1 of them. 2 open at the next poll, because the balance is "
-            "high enough.",
+            "3 gates are waiting; a top-up of 0.50 USD releases 1 of them. 2 open at the next poll, because the "
+            "balance is high enough.",
         ),
-        ([gate("3 USD"), TEMPLATE], V1, "0.50 USD", "2 gates wait; a top-up of 0.50 USD releases 1 of them. Whether it "
-         "also releases 1 more is not known."),
-        ([TEMPLATE], V1, None, "1 gate waits. What it needs is not known."),
-        ([TEMPLATE, TEMPLATE], V1, None, "2 gates wait. What 2 of them need is not known."),
-        ([gate("2 USD"), TEMPLATE], V1, None, "2 gates wait. 1 opens at the next poll, because the balance is high "
-         "enough. What 1 of them needs is not known."),
+        ([gate("3 USD"), TEMPLATE], V1, "0.50 USD", "2 gates are waiting; a top-up of 0.50 USD releases 1 of them. "
+         "It is not known whether it also releases 1 more."),
+        ([TEMPLATE], V1, None, "1 gate is waiting. It is not known what it needs."),
+        ([TEMPLATE, TEMPLATE], V1, None, "2 gates are waiting. It is not known what 2 of them need."),
+        ([gate("2 USD"), TEMPLATE], V1, None, "2 gates are waiting. 1 opens at the next poll, because the balance "
+         "is high enough. It is not known what 1 of them needs."),
         (
             [gate("3 USD"), TEMPLATE],
             None,
             None,
-            "2 gates wait. The balance is not known, and so neither is the top-up.",
+            "2 gates are waiting. The balance is not known, so the top-up is not known either.",
         ),
     ],
 )  # fmt: skip
@@ -124,7 +125,9 @@ def test_the_accounts_own_mark_is_a_threshold_as_well() -> None:
     low = KnownBalance(Balance(4_000, True, 10_000, "2026-11-22T10:00:00Z"))
     assert top_up_needed([WaitingFor(Gate())], low).amount == Amount(6_000)
     contradicting = KnownBalance(Balance(20_000, True, 10_000, "2026-11-22T10:00:00Z"))
-    assert top_up_needed([WaitingFor(Gate())], contradicting).text == "1 gate waits. What it needs is not known."
+    assert (
+        top_up_needed([WaitingFor(Gate())], contradicting).text == "1 gate is waiting. It is not known what it needs."
+    )
     v2 = KnownBalance(Balance(4_000))
     assert top_up_needed([WaitingFor(Gate())], v2).amount is None
 

@@ -43,7 +43,7 @@ def test_an_account_with_everything(client: Any, sandbox: Sandbox, clock: Any) -
     sandbox.set_key_limit("200 USD", "day")
     figures = client.get(ACCOUNT).json()
     assert figures["state"] == "low"
-    assert figures["state_text"] == "Low: below the account's own mark of 20.00 USD."
+    assert figures["state_text"] == "Low: below the account's low-balance threshold of 20.00 USD."
     assert figures["balance"] == {"usd": "12.60", "credits": "25200000", "text": "12.60 USD"}
     assert figures["low_mark"]["text"] == "20.00 USD"
     assert figures["auto_top_up"] == "on: buys 50.00 USD when the balance is below 5.00 USD"
@@ -234,7 +234,10 @@ def test_nothing_spent_is_a_total_of_zero(client: Any) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        *((f"days={days}", "days is one of 7, 28, 92") for days in ("1", "0", "-7", "7.0", "007", "", "x", "9" * 5000)),
+        *(
+            (f"days={days}", "days must be one of 7, 28, 92")
+            for days in ("1", "0", "-7", "7.0", "007", "", "x", "9" * 5000)
+        ),
         *((f"tz={tz}", "is not a time zone") for tz in ("", "Mars/Base", "../etc", "Europe", "UTC%00", "a" * 5000)),
         ("tz=%3Cscript%3E", "is not a time zone"),
     ],

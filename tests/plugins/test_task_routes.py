@@ -109,7 +109,7 @@ def test_a_gate_tells_what_is_missing_now(run: Run, get: Get) -> None:
                 "connection_id": "a",
                 "waiting": 1,
                 "top_up": money("0.50 USD"),
-                "text": "1 gate waits; a top-up of 0.50 USD releases it.",
+                "text": "1 gate is waiting; a top-up of 0.50 USD releases it.",
             }
         ],
         "budgets": [],
@@ -142,7 +142,7 @@ def test_without_a_known_balance_the_last_reading_is_shown(run: Run, get: Get) -
     assert answer["gates"][1]["reason"].startswith("0.9999975 USD missing")
     assert [gate["short_of"] for gate in answer["gates"]] == [None, "balance"]
     (summary,) = answer["summaries"]
-    assert summary["text"] == "2 gates wait. The balance is not known, and so neither is the top-up."
+    assert summary["text"] == "2 gates are waiting. The balance is not known, so the top-up is not known either."
 
 
 def test_the_balance_comes_from_the_last_reading_of_the_account(sandbox: Sandbox) -> None:
@@ -209,8 +209,8 @@ def test_limits_and_budgets(run: Run, get: Get) -> None:
     (summary,) = answer["summaries"]
     assert summary["top_up"] is None
     assert summary["text"] == (
-        "3 gates wait. 1 waits for a budget, which a top-up does not raise. 1 waits for the key's limit, which a "
-        "top-up does not raise. What 1 of them needs is not known."
+        "3 gates are waiting. 1 waits for a budget, which a top-up does not raise. 1 waits for the key's limit, "
+        "which a top-up does not raise. It is not known what 1 of them needs."
     )
 
 
@@ -220,7 +220,7 @@ def test_a_summary_says_if_some_gates_are_left_out(run: Run, get: Get, monkeypat
     answer = get("gates", ("a",), {"a": KnownBalance(Balance(0))})
     assert answer["left_out"] == 1
     assert answer["summaries"][0]["text"] == (
-        "2 gates wait; a top-up of 9.00 USD releases all of them. Only the 2 gates that have waited longest are "
+        "2 gates are waiting; a top-up of 9.00 USD releases all of them. Only the 2 gates that have waited longest are "
         "counted."
     )
 

@@ -94,7 +94,11 @@ def test_a_task_that_waits_for_another_trigger_is_not_found(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("threshold", "asks"),
-    [("2.5 USD", "2.50 USD"), ("{{ params.need }}", "{{ params.need }}"), (None, "the account's own low mark")],
+    [
+        ("2.5 USD", "2.50 USD"),
+        ("{{ params.need }}", "{{ params.need }}"),
+        (None, "the account's own low-balance threshold"),
+    ],
 )
 def test_a_gate_that_starts_in_the_triggerer(run: Run, threshold: str | None, asks: str) -> None:
     """Its trigger has no deadline. It follows from Airflow's own timeout, as the trigger derives it."""

@@ -100,7 +100,7 @@ def new_router(readings: ReadingCache) -> APIRouter:
     @router.get("/connections/{connection_id:path}/spending", dependencies=may_read)
     async def spending(connection_id: str, days: str = "28", tz: str = "UTC") -> SpendingFigures:
         if days not in WINDOWS:
-            raise HTTPException(422, f"days is one of {', '.join(WINDOWS)}.")
+            raise HTTPException(422, f"days must be one of {', '.join(WINDOWS)}.")
         try:
             time_zone(tz)
         except ValueError as error:

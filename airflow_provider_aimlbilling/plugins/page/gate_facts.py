@@ -17,7 +17,7 @@ from airflow_provider_aimlbilling.money.gate import Gate
 from airflow_provider_aimlbilling.waiting.deferral import deferral_timeout
 
 UNKNOWN = "not known"
-LOW_MARK = "the account's own low mark"
+LOW_MARK = "the account's own low-balance threshold"
 _MAX_ID = 250  # characters of a connection id
 
 

@@ -106,7 +106,7 @@ class ReadingCache:
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(running)), wait_seconds)
             except asyncio.TimeoutError:
                 last = entry.reading
-                return Reading(last.value, last.read_at, "The API has not answered yet. It is still being asked.")
+                return Reading(last.value, last.read_at, "The API has not answered yet. The request is still running.")
         return entry.reading
 
     def latest(self, connection_id: str, name: str) -> Reading[Any]:
@@ -159,14 +159,14 @@ class ReadingCache:
         ]
         if sum(key[0] == connection_id for key in recent) >= MAX_READINGS_PER_CONNECTION:
             raise TooManyReadingsError(
-                f"The account of {connection_id!r} is being looked at in too many time zones. Try again in a minute."
+                f"Too many time zones are in use for the connection {connection_id!r}. Try again in a minute."
             )
         if sum(entry.running is not None for entry in self._entries.values()) >= MAX_THREADS:
             raise TooManyReadingsError("Too many accounts are being read at the same time. Try again in a minute.")
         if len(self._entries) >= MAX_ENTRIES:
             oldest = next((key for key, entry in self._entries.items() if entry.running is None), None)
             if oldest is None or oldest in recent:
-                raise TooManyReadingsError("Too many accounts are being looked at. Try again in a minute.")
+                raise TooManyReadingsError("Too many different figures are in use. Try again in a minute.")
             del self._entries[oldest]
 
     def _attempt(

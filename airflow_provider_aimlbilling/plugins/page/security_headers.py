@@ -59,7 +59,7 @@ class SecurityHeaders:
             await send(message)
 
         if scope["type"] == "http" and not _is_own(scope):
-            refusal = JSONResponse({"detail": "Requests of other sites are refused."}, status_code=403)
+            refusal = JSONResponse({"detail": "Requests from other sites are refused."}, status_code=403)
             await refusal(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)

@@ -4,8 +4,8 @@ const TIMEOUT_SECONDS = 60; // longer than the server's own limits, so that its 
 
 const WORDS = {
   401: "Your session has ended. Sign in to Airflow again.",
-  403: "You do not have the permission to see this.",
-  404: "This no longer exists, or you do not have the permission to see it.",
+  403: "You do not have permission to see this.",
+  404: "This no longer exists, or you do not have permission to see it.",
 };
 
 /** Why figures could not be read. The message is for the reader of the page. */

@@ -80,7 +80,7 @@ function facts(account) {
       value: `${budget.left.text} left`,
       note: `${budget.spent.text} spent`,
     })),
-    { name: "Low mark", value: account.low_mark?.text ?? "not known" },
+    { name: "Low-balance threshold", value: account.low_mark?.text ?? "not known" },
     { name: "Auto top-up", value: account.auto_top_up ?? "not known" },
   ].filter((fact) => fact.value || fact.note);
 }

@@ -77,7 +77,7 @@ export class LongTable {
     const button = byId(`${this.name}-all`);
     button.hidden = rows.length <= FIRST_ROWS;
     setText(button, this.all ? `Show the first ${FIRST_ROWS}` : `Show all ${plural(rows.length, this.word)}`);
-    setText(byId(`${this.name}-left-out`), leftOut ? `${plural(leftOut, this.word)} more not shown here.` : "");
+    setText(byId(`${this.name}-left-out`), leftOut ? `${plural(leftOut, `more ${this.word}`)} ${leftOut === 1 ? "is" : "are"} not shown.` : "");
     return rows.length > 0;
   }
 }

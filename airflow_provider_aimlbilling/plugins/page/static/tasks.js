@@ -23,14 +23,14 @@ const gates = new LongTable(
   [
     { name: "Task, DAG and run", heading: true, fill: setTask },
     {
-      name: "Waits since",
+      name: "Waiting since",
       fill: (cell, gate) => {
         setMoment(cell, gate.since, "not known");
         setPart(cell, "small", "state", STATES[gate.state] ?? gate.state);
       },
     },
     {
-      name: "Asks for",
+      name: "Needs",
       fill: (cell, gate) => {
         setPart(cell, "span", "asks", gate.asks);
         setPart(cell, "small", "limits", gate.limits.length ? `within ${gate.limits.join(", ")}` : "");
@@ -46,7 +46,7 @@ const gates = new LongTable(
         setPart(cell, "small", "reason", gate.reason);
       },
     },
-    { name: "Deadline", fill: (cell, gate) => setMoment(cell, gate.deadline, "none") },
+    { name: "Deadline", fill: (cell, gate) => setMoment(cell, gate.deadline, "not known") },
   ],
   (gate) => JSON.stringify([gate.dag_id, gate.run_id, gate.task_id, gate.map_index]),
 );
@@ -125,10 +125,10 @@ export function showSummary(connections, answer, problem) {
   if (answer) {
     const mentioned = new Set(waiting.map((each) => each.connection_id));
     const quiet = connections.filter((each) => !mentioned.has(each.connection_id));
-    if (quiet.length > 3) lines.push({ key: "quiet", name: "", text: `No gate waits on ${plural(quiet.length, "connection")}.` });
-    else lines.push(...quiet.map((each) => ({ name: each.connection_id, text: "No gate waits." })));
+    if (quiet.length > 3) lines.push({ key: "quiet", name: "", text: `No gate is waiting on ${plural(quiet.length, "connection")}.` });
+    else lines.push(...quiet.map((each) => ({ name: each.connection_id, text: "No gate is waiting." })));
   }
-  if (problem) lines.push({ key: "problem", name: "", text: `It is not known which gates wait now: ${problem}` });
+  if (problem) lines.push({ key: "problem", name: "", text: `It is not known which gates are waiting now: ${problem}` });
   syncList(
     byId("summary"),
     lines,
