@@ -106,3 +106,8 @@ def test_an_amount_that_would_fill_the_memory_is_refused() -> None:
     with pytest.raises(AimlBillingThresholdError, match="decimal places"):
         Amount(Decimal("1e-999999999"))
     assert Amount.parse("1.5e-99 credits").credits == Decimal("1.5e-99")
+
+
+def test_dollars_with_too_many_digits_are_refused() -> None:
+    with pytest.raises(AimlBillingThresholdError, match="too many digits"):
+        Amount.parse("9" * 30 + "." + "9" * 30 + " USD")

@@ -90,6 +90,12 @@ def test_what_is_no_budget_is_refused_with_its_fix(value: object, message: str) 
     assert len(str(caught.value)) < 500
 
 
+def test_a_text_that_is_too_long_for_a_budget_is_refused_without_searching_it() -> None:
+    """The search would take hours for this one, and hold up all other threads."""
+    with pytest.raises(AimlBillingBudgetError, match="is not a budget"):
+        Budget.parse("5" + " " * 1_000_000 + "USD per")
+
+
 def test_without_a_time_zone_database_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {name}")

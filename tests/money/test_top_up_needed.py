@@ -151,3 +151,14 @@ def test_nothing_is_claimed_about_a_limit_or_a_budget_that_is_not_known(
 ) -> None:
     assert (wait.verdict(known) is not None) is is_known
     assert ("not known" in top_up_needed([wait], known).text) is not is_known
+
+
+def test_a_debt_on_top_of_the_largest_threshold_is_not_known() -> None:
+    """The author of one DAG must not fail the page for everyone who shares the account."""
+    overdrawn = KnownBalance(Balance(0), overdrawn=5)
+    needed = top_up_needed([gate("9007199254740992"), gate("3 USD")], overdrawn)
+    assert needed.amount == Amount(6_000_005)
+    verdict = gate("9007199254740992").verdict(overdrawn)
+    assert verdict is not None
+    assert overdrawn.missing(verdict) is None
+    assert overdrawn.reason(verdict)

@@ -199,6 +199,24 @@ def test_the_default_connection_of_a_secrets_backend_is_listed(
     assert sandbox.requests == [], "the list asks the API nothing"
 
 
+def test_a_user_without_connections_does_not_make_a_secrets_backend_work(
+    client_of: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_aimlbilling.plugins.page import account_routes, reading_cache
+
+    monkeypatch.setattr(account_routes, "listed_connections", dict)
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "airflow.secrets.environment_variables.EnvironmentVariablesBackend")
+    looked_up: list[str] = []
+    read = reading_cache.read_settings
+    monkeypatch.setattr(
+        reading_cache, "read_settings", lambda hook: (looked_up.append(hook.aimlbilling_conn_id), read(hook))[1]
+    )
+    assert client_of("viewer").get(API).json()["connections"] == []
+    assert looked_up == []
+    assert len(client_of("admin").get(API).json()["connections"]) == 1
+    assert looked_up == ["aimlbilling_default"]
+
+
 def test_spending_by_day_and_model(client: Any, sandbox: Sandbox) -> None:
     sandbox.set_balance("100 USD")
     zone = ZoneInfo("Asia/Tokyo")

@@ -84,9 +84,7 @@ def test_a_verdict_that_python_cannot_read_is_none(run: Run, rows: Rows, value: 
     assert len(rows("gates")) == 1
 
 
-@pytest.mark.parametrize(
-    "fields", [{"dag_id": "a\ud800"}, {"run_id": "a\ud800"}, {"run_id": "a\u202eb"}, {"requests": 2**60}]
-)
+@pytest.mark.parametrize("fields", [{"dag_id": "a\ud800"}, {"run_id": "a\ud800"}, {"requests": 2**60}])
 def test_a_report_with_what_no_response_can_contain_is_skipped(run: Run, rows: Rows, fields: dict[str, Any]) -> None:
     if "\\ud" in json.dumps(fields) and _is_not_sqlite():
         pytest.skip("only SQLite stores half a surrogate pair")

@@ -162,3 +162,21 @@ def test_unknown_connections_leave_nothing_behind(database: None, sandbox: Sandb
 
     asyncio.run(main())
     assert not cache._entries
+
+
+def test_a_thread_that_cannot_start_is_tried_again(
+    app: Any, token: Callable[..., str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoThread:
+        def __init__(self, **_: Any) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    cache = ReadingCache()
+    with monkeypatch.context() as patch:
+        patch.setattr(reading_cache.threading, "Thread", NoThread)
+        with pytest.raises(TooManyReadingsError):
+            asyncio.run(cache.get("aimlbilling_default", "account", lambda client: client.get_balance()))
+    reading = asyncio.run(cache.get("aimlbilling_default", "account", lambda client: client.get_balance()))
+    assert reading.value is not None
