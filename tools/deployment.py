@@ -85,6 +85,8 @@ class Deployment:
                 "AIRFLOW__API__HOST": "127.0.0.1",
                 # With more, a busy machine starts them so slowly that the server believes they died and restarts them.
                 "AIRFLOW__API__WORKERS": "1",
+                # On a busy machine, the API server takes longer than the default of five seconds, and the task is lost.
+                "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
                 "AIRFLOW__API__SECRET_KEY": "shared by all processes of this deployment",
                 "AIRFLOW__API_AUTH__JWT_SECRET": "shared by all processes of this deployment, and long enough to sign",
             }

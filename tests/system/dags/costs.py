@@ -1,6 +1,6 @@
 """Two requests to a model and their cost, which a deferred task reports; and a gate that waits for its budget."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import requests
 from airflow.sdk import DAG, task
@@ -12,7 +12,7 @@ from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 with DAG("costs", start_date=datetime(2026, 1, 1), schedule=None):
 
-    @task
+    @task(retries=2, retry_delay=timedelta(seconds=1))
     def job(words):
         connection = AimlBillingHook.get_connection("costs")
         requests.post(
