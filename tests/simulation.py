@@ -102,7 +102,7 @@ def found() -> dict[str, list[int]]:
 
 def table() -> str:
     """Return the table of the docs."""
-    lines = ["| ten jobs, money for four | jobs that spend | overspent by, at most |", "| --- | --- | --- |"]
+    lines = ["| ten jobs, money for four | jobs that spend | overspent by, at most (jobs) |", "| --- | --- | --- |"]
     for way, counts in found().items():
         fewest, most = counts[0], counts[-1]
         shown = f"{fewest}" if fewest == most else f"{fewest} to {most}"

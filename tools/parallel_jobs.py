@@ -110,7 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if Postgres.programs() is None:
         sys.exit("Install the programs of a PostgreSQL server (on Debian: postgresql).")
-    lines = ["| Airflow | way | jobs that spent, by run | overspent by, at most |", "| --- | --- | --- | --- |"]
+    lines = ["| Airflow | way | jobs that spent, by run | overspent by, at most (jobs) |", "| --- | --- | --- | --- |"]
     for version in arguments.versions:
         found = measure(version, arguments.runs)
         lines += [row(version, way, counts) for way, counts in found.items()]
