@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_aimlbilling.compat import AIRFLOW_3_2, NOTSET, AirflowSkipException
 from airflow_provider_aimlbilling.exceptions import AimlBillingThresholdError, InsufficientBalanceError
 from airflow_provider_aimlbilling.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_aimlbilling.guard_verdict import push_guard_verdict
 from airflow_provider_aimlbilling.task_context import (
     current_context,
     in_event_loop,
     in_process_started_by_task,
     is_resuming,
-    push_guard_verdict,
 )
 from airflow_provider_aimlbilling.thresholds import check_budget, check_count_running, check_seconds, check_threshold
 

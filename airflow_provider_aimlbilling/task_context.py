@@ -1,4 +1,4 @@
-"""Where the code runs: in a running task, in a DAG file, or in a process that a task started. What a guard leaves."""
+"""Where the code runs: in a running task, in a DAG file, or in a process that a task started."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_aimlbilling.compat import Context
-    from airflow_provider_aimlbilling.money.gate import Verdict
-
-# The key of a guard's XCom. Not "verdict", which the task that the guard runs in may push itself.
-GUARD_VERDICT = "aimlbilling_verdict"
 
 
 def is_resuming(context: Context) -> bool:
@@ -51,20 +47,3 @@ def in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def push_guard_verdict(context: Context, verdict: Verdict, log: Any) -> None:
-    """
-    Push the verdict of a guard that stops its task, unless the task pushes no XComs.
-
-    The task stops in any case, so a failure is only logged.
-
-    :param context: the task's context.
-    :param verdict: what the guard decided.
-    :param log: the logger of a failure.
-    """
-    try:
-        if getattr(context["task"], "do_xcom_push", True):
-            context["ti"].xcom_push(key=GUARD_VERDICT, value=verdict.to_dict())
-    except Exception as fault:  # noqa: BLE001 - an XCom backend may raise anything
-        log.warning("The guard's verdict could not be pushed as XCom (%s).", type(fault).__name__)

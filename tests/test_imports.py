@@ -53,11 +53,12 @@ LAYERS: dict[str, set[str]] = {
         *("exceptions", "get_provider_info", "compat", "links", "metrics", "money", "client", "waiting", "hooks"),
         *("triggers", "skipping", "thresholds", "windows"),
     },
-    "task_context": {"compat", "money"},
+    "task_context": {"compat"},
+    "guard_verdict": {"compat", "money"},
     "count_running": {"compat", "money", "hooks"},
     "guard": {
         *("exceptions", "get_provider_info", "compat", "money", "client", "hooks", "count_running", "task_context"),
-        "thresholds",
+        *("guard_verdict", "thresholds"),
     },
     "retry_policy": {"exceptions", "compat", "money", "client"},
     "prices": {"exceptions", "money", "client"},
@@ -65,7 +66,7 @@ LAYERS: dict[str, set[str]] = {
     "sandbox": {"exceptions", "money"},
     "plugins": {
         *("exceptions", "get_provider_info", "compat", "connection", "links", "money", "client", "hooks"),
-        *("task_context", "waiting"),
+        *("guard_verdict", "waiting"),
     },
 }
 

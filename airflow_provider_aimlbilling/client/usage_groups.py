@@ -26,7 +26,7 @@ def daily_spending(usage: Usage, start: datetime, end: datetime, zone: tzinfo) -
     """
     days: dict[date, Amount] = {}
     for (day, _), amount in model_spending(usage, start, end, zone).items():
-        days[day] = _sum(days.get(day), amount)
+        days[day] = add_amounts(days.get(day), amount)
     return days
 
 
@@ -59,7 +59,7 @@ def model_spending(
         name = group.get("model")
         key = day, name if isinstance(name, str) and name else UNKNOWN_MODEL
         total = EXACT.add(total, Decimal(amount.credits))
-        spent[key] = _sum(spent.get(key), amount)
+        spent[key] = add_amounts(spent.get(key), amount)
     # The vendor documents that parts may differ from the total by billionths of a dollar.
     if abs(total - Decimal(usage.total.amount.credits)) > 1 + len(spent):
         raise AimlBillingContractError(
@@ -74,7 +74,8 @@ def midnight(day: date, zone: tzinfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(timezone.utc)
 
 
-def _sum(first: Amount | None, second: Amount) -> Amount:
+def add_amounts(first: Amount | None, second: Amount) -> Amount:
+    """Return the sum of two amounts, of which the first may not exist yet."""
     return second if first is None else Amount(EXACT.add(Decimal(first.credits), Decimal(second.credits)))
 
 

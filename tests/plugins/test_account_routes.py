@@ -244,6 +244,20 @@ def test_spending_by_day_and_model(client: Any, sandbox: Sandbox) -> None:
     assert len(sandbox.requests) == 1, "shorter windows are cut from the longest"
 
 
+def test_thousands_of_models_are_few_in_the_response(client: Any, sandbox: Sandbox) -> None:
+    sandbox.set_balance("10_000 USD")
+    for number in range(3000):
+        sandbox.spend(f"{number + 1} credits", f"model-{number:04}")
+    figures = client.get(SPENDING).json()
+    assert figures["models"] == [
+        "models beyond the 50 most expensive",
+        *(f"model-{number:04}" for number in range(2999, 2949, -1)),
+    ]
+    assert len(figures["rows"]) <= 2 * 51
+    assert sum(Decimal(row["cost"]["credits"]) for row in figures["rows"]) == 3000 * 3001 // 2
+    assert figures["total"]["credits"] == str(3000 * 3001 // 2)
+
+
 def test_nothing_spent_is_a_total_of_zero(client: Any) -> None:
     figures = client.get(SPENDING).json()
     assert (figures["total"]["usd"], figures["rows"], figures["models"]) == ("0.00", [], [])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import TypeVar
 
 from airflow_provider_aimlbilling.client import AimlBillingClient
 from airflow_provider_aimlbilling.client.runway import read_runway_of
 from airflow_provider_aimlbilling.client.spending import MAX_USAGE_LAG
-from airflow_provider_aimlbilling.client.usage_groups import midnight, model_spending
+from airflow_provider_aimlbilling.client.usage_groups import add_amounts, midnight, model_spending
 from airflow_provider_aimlbilling.exceptions import AimlBillingError, InsufficientBalanceError
 from airflow_provider_aimlbilling.money.account_state import Funds
 from airflow_provider_aimlbilling.money.amount import Amount, Number
@@ -20,6 +21,9 @@ from airflow_provider_aimlbilling.money.time_zones import time_zone
 # The longest window that the page shows, which is also the longest that the API reports in one answer. Shorter ones are
 # cut from it, so that they take no further request.
 SPENDING_DAYS = 92
+# With thousands of models, preparing the response would hold up the API server. This much is quick, and readable.
+MOST_MODELS = 50
+OTHER_MODELS = f"models beyond the {MOST_MODELS} most expensive"
 
 T = TypeVar("T")
 
@@ -99,7 +103,20 @@ def read_spending(client: AimlBillingClient, tz: str) -> Spending:
     today = now.astimezone(zone).date()
     start = midnight(today - timedelta(days=SPENDING_DAYS - 1), zone)
     usage = client.get_usage(start=start, end=now, group_by="day,model", tz=tz)
-    return Spending(today, model_spending(usage, start, now, zone, lag=MAX_USAGE_LAG))
+    return Spending(today, _few_models(model_spending(usage, start, now, zone, lag=MAX_USAGE_LAG)))
+
+
+def _few_models(spent: Mapping[tuple[date, str], Amount]) -> Mapping[tuple[date, str], Amount]:
+    """Return spending by day and model with the models beyond the most expensive as one."""
+    totals: dict[str, Amount] = {}
+    for (_, model), amount in spent.items():
+        totals[model] = add_amounts(totals.get(model), amount)
+    named = set(sorted(totals, key=lambda model: (-Decimal(totals[model].credits), model))[:MOST_MODELS])
+    few: dict[tuple[date, str], Amount] = {}
+    for (day, model), amount in spent.items():
+        key = day, model if model in named else OTHER_MODELS
+        few[key] = add_amounts(few.get(key), amount)
+    return few
 
 
 def _try(read: Callable[[], T]) -> tuple[T | None, str | None]:

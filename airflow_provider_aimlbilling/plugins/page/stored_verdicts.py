@@ -11,8 +11,8 @@ from sqlalchemy import LargeBinary, Text, and_, case, cast, func
 
 from airflow_provider_aimlbilling.client.text import clean_text
 from airflow_provider_aimlbilling.exceptions import AimlBillingError
+from airflow_provider_aimlbilling.guard_verdict import GUARD_VERDICT
 from airflow_provider_aimlbilling.money.budget import BudgetUse
-from airflow_provider_aimlbilling.task_context import GUARD_VERDICT
 
 GATE_VERDICT = "verdict"
 VERDICT_KEYS = (GATE_VERDICT, GUARD_VERDICT)
