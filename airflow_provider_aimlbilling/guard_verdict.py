@@ -25,5 +25,8 @@ def push_guard_verdict(context: Context, verdict: Verdict, log: Any) -> None:
     try:
         if getattr(context["task"], "do_xcom_push", True):
             context["ti"].xcom_push(key=GUARD_VERDICT, value=verdict.to_dict())
-    except Exception as fault:  # noqa: BLE001 - an XCom backend may raise anything
-        log.warning("The guard's verdict could not be pushed as XCom (%s).", type(fault).__name__)
+        return
+    except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
+        fault = type(error).__name__
+    # Not in the handler above: a log handler that fails there shows the message of the error.
+    log.warning("The guard's verdict could not be pushed as XCom (%s).", fault)
