@@ -55,7 +55,7 @@ platforms: .venv/installed
 	@$(BIN)/python tools/platforms.py
 
 matrix: .venv/installed
-	$(BIN)/python tools/matrix.py $(CELL)
+	$(BIN)/python tools/matrix.py $(CELL) $(ARGS)
 
 # Not editable, and compiled to bytecode, as users have it: the benchmarks measure how long it takes to load.
 .build/bench/installed: pyproject.toml constraints/airflow-$(AIRFLOW).txt $(shell find airflow_provider_aimlbilling -name '*.py')

@@ -22,11 +22,12 @@ def push_guard_verdict(context: Context, verdict: Verdict, log: Any) -> None:
     :param verdict: what the guard decided.
     :param log: the logger of a failure.
     """
+    fault = ""
     try:
         if getattr(context["task"], "do_xcom_push", True):
             context["ti"].xcom_push(key=GUARD_VERDICT, value=verdict.to_dict())
-        return
     except Exception as error:  # noqa: BLE001 - an XCom backend may raise anything
         fault = type(error).__name__
     # Not in the handler above: a log handler that fails there shows the message of the error.
-    log.warning("The guard's verdict could not be pushed as XCom (%s).", fault)
+    if fault:
+        log.warning("The guard's verdict could not be pushed as XCom (%s).", fault)

@@ -23,11 +23,11 @@ write() { # AIRFLOW_VERSION RELEASE_DAY [REQUIREMENT…]
 }
 
 # The release day is the day on which the release was uploaded to the package index (UTC).
-write 2.11.0 2025-05-20
-write 2.11.2 2026-03-14
+write 2.11.0 2025-05-20 psycopg2-binary
+write 2.11.2 2026-03-14 psycopg2-binary
 # This cell tests the oldest versions that pyproject.toml allows.
-write 3.0.6 2025-08-29 asgiref==3.8.1 jinja2==3.1.5 requests==2.32.2 urllib3==2.2.0
-write 3.1.8 2026-03-11
-write 3.2.2 2026-05-29
+write 3.0.6 2025-08-29 asgiref==3.8.1 jinja2==3.1.5 requests==2.32.2 urllib3==2.2.0 asyncpg psycopg2-binary
+write 3.1.8 2026-03-11 asyncpg psycopg2-binary
+write 3.2.2 2026-05-29 asyncpg psycopg2-binary
 # This set also serves make test, demo, check, ui and bench.
 write 3.3.2 2026-09-17 apache-airflow-providers-slack aiohttp openai ruff mypy types-requests flit apache-airflow-providers-http asyncpg psycopg2-binary apache-airflow-providers-celery redis

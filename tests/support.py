@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from postgres import Postgres
+
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "k3y-Zq8wVx2Lr7Tn5Mb9"
 AIRFLOW = version("apache-airflow")
@@ -30,6 +32,8 @@ AIRFLOW_3_1 = AIRFLOW_3 and not AIRFLOW.startswith("3.0")
 AIRFLOW_3_2 = AIRFLOW_3 and not AIRFLOW.startswith(("3.0", "3.1"))
 # On Airflow 3.0, dag.test() fails at the second poke of any rescheduled sensor. A system test covers it there.
 RESCHEDULES = not AIRFLOW.startswith("3.0")
+# On Airflow 2 and SQLite, the system tests run one task at a time.
+RUNS_IN_PARALLEL = AIRFLOW_3 or Postgres.programs() is not None
 # How a sensor waits, as arguments in a DAG file.
 MODES = {"poke": 'mode="poke"', "reschedule": 'mode="reschedule"', "deferrable": "deferrable=True"}
 if not RESCHEDULES:

@@ -1,11 +1,12 @@
 """
 Run the tests against each supported Airflow, with the built wheel in a separate environment. Standard library only.
 
-usage: python3 tools/matrix.py [AIRFLOW_VERSION…]
+usage: python3 tools/matrix.py [--sample N] [AIRFLOW_VERSION…]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -67,16 +68,21 @@ def install_wheel(python: Path, airflow: str, built: Path) -> str | None:
     return None
 
 
-def run(airflow: str, built: Path) -> str | None:
-    """Run one cell. Return what is wrong with it, if anything."""
+def run(airflow: str, built: Path, sample: list[str]) -> str | None:
+    """Run one cell, with these options for tests other than system tests. Return what is wrong with it, if anything."""
     started = time.monotonic()
-    python = make(BUILD / airflow, airflow, ["pytest", "pytest-xdist"], interpreter(CELLS[airflow]))
+    python = make(
+        BUILD / airflow,
+        airflow,
+        [*TEST_PACKAGES, *([] if airflow.startswith("2.") else ["asyncpg"])],
+        interpreter(CELLS[airflow]),
+    )
     if problem := install_wheel(python, airflow, built):
         return problem
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml"]
     system, browser = ROOT / "tests" / "system", ROOT / "tests" / "browser"
     parallel = ["-n", "4", "--dist", "loadgroup", *([] if airflow == FLOORS else ["-m", "not pure"])]
-    others = [*parallel, f"--ignore={system}", f"--ignore={browser}", ROOT / "tests"]
+    others = [*parallel, *sample, f"--ignore={system}", f"--ignore={browser}", ROOT / "tests"]
     # The system tests start real services, which lose tasks on a machine that is busy with other tests.
     codes = [
         subprocess.run([*tests, *arguments], check=False, cwd=python.parents[1]).returncode
@@ -89,11 +95,16 @@ def run(airflow: str, built: Path) -> str | None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(CELLS)
+    parser = argparse.ArgumentParser(description="Run the tests against each supported Airflow.")
+    parser.add_argument("--sample", metavar="N", help="of each test, run at most N sets of its parameters in each cell")
+    parser.add_argument("cells", nargs="*", metavar="AIRFLOW_VERSION", help=f"some of {', '.join(CELLS)}")
+    arguments = parser.parse_args()
+    wanted = arguments.cells or list(CELLS)
+    sample = ["--sample", arguments.sample] if arguments.sample else []
     if unknown := set(wanted) - set(CELLS):
         sys.exit(f"There is no cell {', '.join(sorted(unknown))}. The cells are {', '.join(CELLS)}.")
     built = wheel(BUILD / "dist")
-    problems = {airflow: problem for airflow in wanted if (problem := run(airflow, built))}
+    problems = {airflow: problem for airflow in wanted if (problem := run(airflow, built, sample))}
     for airflow in wanted:
         print(f"Airflow {airflow:7} Python {CELLS[airflow]:5} {problems.get(airflow, 'passed')}")
     sys.exit(bool(problems))

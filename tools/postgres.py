@@ -19,6 +19,11 @@ from types import TracebackType
 from typing import Any
 
 
+def _value(value: Any) -> Any:
+    r"""Convert a binary value, which arrives as ``\x`` and hexadecimal digits."""
+    return bytes.fromhex(value[2:]) if isinstance(value, str) and value.startswith("\\x") else value
+
+
 class Postgres:
     """
     A server that runs until the ``with`` block ends, and then leaves nothing behind.
@@ -61,7 +66,7 @@ class Postgres:
             sql = sql.replace("?", f"'{quoted}'", 1)
         command = f"select coalesce(json_agg(row_to_json(rows)), '[]') from ({sql}) rows"
         rows = self._run("psql", *self._server_options(), "--no-align", "--tuples-only", "-c", command, database)
-        return [tuple(row.values()) for row in json.loads(rows)]
+        return [tuple(map(_value, row.values())) for row in json.loads(rows)]
 
     def dump(self, database: str) -> str:
         """Return the whole content of a database as text."""

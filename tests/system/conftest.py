@@ -2,8 +2,8 @@
 One real Airflow for all system tests, with the built wheel in its own environment.
 
 It has a scheduler, a triggerer and, from 3.0 on, a DAG processor and an API server. Its database is PostgreSQL where
-the programs of a server are installed, and SQLite elsewhere and in the matrix. Starting it and its tasks takes
-most of the time, so all DAG runs start together, each with an account of its own.
+the programs of a server are installed, and SQLite elsewhere. Starting it and its tasks takes most of the time, so all
+DAG runs start together, each with an account of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 from deployment import Deployment
 from postgres import Postgres
 from spend_server import SpendServer
-from support import AIRFLOW_3, AIRFLOW_3_2, KEY, ROOT, for_this_airflow
+from support import AIRFLOW_3, AIRFLOW_3_2, KEY, ROOT, RUNS_IN_PARALLEL, for_this_airflow
 
 import airflow_provider_aimlbilling
 from airflow_provider_aimlbilling.sandbox import Sandbox
@@ -53,7 +53,7 @@ RUNS = {
     "mapped_groups": {},
     "tries": {},
 } | ({"asynchronous": {}} if AIRFLOW_3_2 else {})
-if AIRFLOW_3:  # on Airflow 2 and SQLite, the gate in poke mode would be the only task that runs
+if RUNS_IN_PARALLEL:
     RUNS["vault"] = {}
 
 
@@ -80,8 +80,8 @@ def python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(python: Path) -> Iterator[Postgres | None]:
-    if python == Path(sys.executable) or Postgres.programs() is None:
+def postgres() -> Iterator[Postgres | None]:
+    if Postgres.programs() is None:
         yield None
         return
     with socket.socket() as probe:
@@ -147,6 +147,7 @@ def deployment(
     }
     if postgres:
         env |= {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url("airflow")}
+        env |= {"AIRFLOW__CORE__EXECUTOR": "LocalExecutor"}
         PostgresDeployment.database = postgres
     with (PostgresDeployment if postgres else Deployment)(folder / "home", python, dags, env) as running:
         # In the database, where the triggerer looks it up in another way than in the environment.

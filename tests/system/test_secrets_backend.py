@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from deployment import Deployment
-from support import AIRFLOW_3
+from support import RUNS_IN_PARALLEL
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="the gate in poke mode would be the only task that runs on SQLite")
+@pytest.mark.skipif(not RUNS_IN_PARALLEL, reason="the gate in poke mode would be the only task that runs")
 def test_a_connection_that_was_found_is_waited_for(
     deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str], wait_for_logs: Callable[..., str]
 ) -> None:

@@ -8,7 +8,7 @@ from airflow_provider_aimlbilling.operators.balance import BalanceCheckOperator,
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 with DAG("faults", start_date=datetime(2026, 1, 1), schedule=None):
-    options = {"deferrable": True, "poke_interval": 1, "timeout": 300}
+    options = {"deferrable": True, "poke_interval": 1, "timeout": 900}
     faulty = {"aimlbilling_conn_id": "faulty"}
     BalanceSensor(task_id="refused_at_once", aimlbilling_conn_id="wrong_key", **options)
     BalanceSensor(task_id="newline_in_key", aimlbilling_conn_id="newline", **options)

@@ -6,7 +6,7 @@ from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
-options = {"start_from_trigger": True, "deferrable": True, "poke_interval": 1, "timeout": 300}
+options = {"start_from_trigger": True, "deferrable": True, "poke_interval": 1, "timeout": 900}
 with DAG("no_worker", start_date=datetime(2026, 1, 1), schedule=None, params={"need": "1 USD", "worth": 2_000_000}):
     BalanceSensor(task_id="literal", threshold="1 USD", **options)
     BalanceSensor(task_id="credits", threshold=2_000_000, **options)

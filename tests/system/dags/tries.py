@@ -18,13 +18,13 @@ def die_when_the_first_try_resumes(context):
 
 
 with DAG("tries", start_date=datetime(2026, 1, 1), schedule=None):
-    options = {"threshold": "2 USD", "deferrable": True, "poke_interval": 1, "timeout": 300}
+    options = {"threshold": "2 USD", "deferrable": True, "poke_interval": 1, "timeout": 900}
     options |= {"retries": 1, "retry_delay": timedelta(seconds=30)}
     options |= {"pre_execute": die_when_the_first_try_resumes}
     BalanceSensor(task_id="dies", aimlbilling_conn_id="dies", **options)
     BalanceSensor(task_id="refused", aimlbilling_conn_id="refused", **options)
 
 with DAG("vault", start_date=datetime(2026, 1, 1), schedule=None):
-    options = {"threshold": "2 USD", "poke_interval": 1, "timeout": 300, "aimlbilling_conn_id": "vault"}
+    options = {"threshold": "2 USD", "poke_interval": 1, "timeout": 900, "aimlbilling_conn_id": "vault"}
     BalanceSensor(task_id="deferred", deferrable=True, **options)
     BalanceSensor(task_id="poke", **options)
