@@ -71,12 +71,8 @@ def install_wheel(python: Path, airflow: str, built: Path) -> str | None:
 def run(airflow: str, built: Path, sample: list[str]) -> str | None:
     """Run one cell, with these options for tests other than system tests. Return what is wrong with it, if anything."""
     started = time.monotonic()
-    python = make(
-        BUILD / airflow,
-        airflow,
-        [*TEST_PACKAGES, *([] if airflow.startswith("2.") else ["asyncpg"])],
-        interpreter(CELLS[airflow]),
-    )
+    packages = ["pytest", "pytest-xdist", "psycopg2-binary", *([] if airflow.startswith("2.") else ["asyncpg"])]
+    python = make(BUILD / airflow, airflow, packages, interpreter(CELLS[airflow]))
     if problem := install_wheel(python, airflow, built):
         return problem
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml"]
