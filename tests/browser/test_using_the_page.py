@@ -6,6 +6,7 @@ from typing import Any
 
 import page_figures as figures
 import pytest
+from accessibility import serious_findings
 from page_server import Fault
 
 pytestmark = pytest.mark.pure
@@ -245,24 +246,13 @@ def test_the_page_has_landmarks_captions_and_headings(tab: Any) -> None:
 
 @pytest.mark.parametrize("tab", [{}, DARK, PHONE, PHONE | DARK], indirect=True)
 def test_axe_finds_nothing_serious(tab: Any) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     page = tab.open()
     page.locator("#legend li").first.wait_for()
     page.get_by_text("The same figures as a table").click()
-    assert serious(axe, page) == []
+    assert serious_findings(page) == []
     tab.expected = NETWORK
     tab.server.figures |= {"gates": Fault(500), "held": figures.empty()["held"]}
     tab.server.figures["account"] = lambda *at: figures.account(*at) | {"state": "unknown", "error": "It is down."}
     page.click("#refresh")
     tab.settle()
-    assert serious(axe, page) == []
-
-
-def serious(axe: Any, page: Any) -> list[str]:
-    violations = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:120]}"
-        for violation in violations
-        for node in violation["nodes"]
-        if violation["impact"] not in ("minor", "moderate")
-    ]
+    assert serious_findings(page) == []

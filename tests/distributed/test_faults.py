@@ -57,6 +57,13 @@ def waits_calmly(cluster: Cluster, account: Sandbox, run: str) -> None:
     assert {row[1:] for row in states(cluster, run)} == {("deferred", 1)}
 
 
+def survived(figures: Figures, fault: str, ended: dict[str, int], requests: list[float]) -> None:
+    """Add a row to the table, and check that all ten gates ended right while the API was asked calmly."""
+    figures.add(fault, ended, requests)
+    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
+    assert busiest(requests) <= MOST_REQUESTS
+
+
 @pytest.mark.usefixtures("billing_faults")
 def test_a_triggerer_is_killed(
     cluster: Cluster, accounts: dict[str, Sandbox], runs: dict[str, str], figures: Figures
@@ -70,10 +77,7 @@ def test_a_triggerer_is_killed(
     waits_calmly(cluster, account, run)
     ended = open_all(cluster, account, run)
     cluster.start(victim)
-    requests = requests_since(account, first)
-    figures.add("one triggerer killed", ended, requests)
-    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
-    assert busiest(requests) <= MOST_REQUESTS
+    survived(figures, "one triggerer killed", ended, requests_since(account, first))
 
 
 def test_both_triggerers_are_killed_and_one_restarted(
@@ -94,10 +98,7 @@ def test_both_triggerers_are_killed_and_one_restarted(
         "the deadlines", lambda: [row[1] for row in states(cluster, deadline_run)] == ["skipped"] * 2, seconds=180
     )
     cluster.start("triggerer-1")
-    requests = requests_since(account, first)
-    figures.add("both triggerers killed, one restarted", ended, requests)
-    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
-    assert busiest(requests) <= MOST_REQUESTS
+    survived(figures, "both triggerers killed, one restarted", ended, requests_since(account, first))
 
 
 def test_workers_are_killed(
@@ -148,10 +149,7 @@ def test_the_database_and_the_broker_restart(
     cluster.revive()
     waits_calmly(cluster, account, run)
     ended = open_all(cluster, account, run)
-    requests = requests_since(account, first)
-    figures.add("PostgreSQL and Redis restarted", ended, requests)
-    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
-    assert busiest(requests) <= MOST_REQUESTS
+    survived(figures, "PostgreSQL and Redis restarted", ended, requests_since(account, first))
 
 
 def test_the_api_server_and_the_scheduler_restart(
@@ -169,10 +167,7 @@ def test_the_api_server_and_the_scheduler_restart(
     cluster.wait_for("the API server", cluster.serves, seconds=180)
     waits_calmly(cluster, account, run)
     ended = open_all(cluster, account, run)
-    requests = requests_since(account, first)
-    figures.add("API server and scheduler restarted", ended, requests)
-    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
-    assert busiest(requests) <= MOST_REQUESTS
+    survived(figures, "API server and scheduler restarted", ended, requests_since(account, first))
 
 
 def test_the_billing_api_is_away_then_slow_then_overloaded(
@@ -186,10 +181,7 @@ def test_the_billing_api_is_away_then_slow_then_overloaded(
     billing_faults.thread.join()
     waits_calmly(cluster, account, run)
     ended = open_all(cluster, account, run)
-    requests = requests_since(account, billing_faults.before)
-    figures.add("billing API away for two minutes, then slow, then 429, during the above", ended, requests)
-    assert ended == {"right": 10, "wrong": 0, "stuck": 0}
-    assert busiest(requests) <= MOST_REQUESTS
+    survived(figures, "billing API away for two minutes, then slow, then 429, during the above", ended, requests_since(account, billing_faults.before))
 
 
 def test_a_key_is_rotated_and_the_jobs_behind_the_gates_do_not_overspend(
