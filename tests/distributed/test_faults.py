@@ -181,7 +181,8 @@ def test_the_billing_api_is_away_then_slow_then_overloaded(
     billing_faults.thread.join()
     waits_calmly(cluster, account, run)
     ended = open_all(cluster, account, run)
-    survived(figures, "billing API away for two minutes, then slow, then 429, during the above", ended, requests_since(account, billing_faults.before))
+    requests = requests_since(account, billing_faults.before)
+    survived(figures, "billing API away for two minutes, then slow, then 429, during the above", ended, requests)
 
 
 def test_a_key_is_rotated_and_the_jobs_behind_the_gates_do_not_overspend(
