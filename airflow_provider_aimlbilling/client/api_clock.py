@@ -18,11 +18,13 @@ class ApiClock:
     Compares the API's clock with this machine's, by the ``Date`` header of its responses.
 
     ``ahead`` is by how much the API's clock is ahead, up to a second too little, because the header has whole seconds;
-    negative if it is behind; zero if no response told.
+    negative if it is behind; zero if no response told. ``accepts_future`` is whether the API accepts a window that ends
+    in the future, as far as it is known.
     """
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self.accepts_future = True
 
     def update(self, date: datetime | None) -> None:
         """

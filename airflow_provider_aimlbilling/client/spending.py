@@ -83,6 +83,8 @@ def _read_window(api: Api, path: str, query: Mapping[str, str], start: datetime,
         times = {"start": iso_time(start), "end": iso_time(until)}
         return read_usage(api.get(path, {**times, **query}, max_bytes=MAX_USAGE_BYTES))
 
+    if not api.clock.accepts_future:
+        end = max(start, min(end, api.clock.present(datetime.now(timezone.utc))))
     try:
         return read(end)
     except AimlBillingContractError:
@@ -90,4 +92,6 @@ def _read_window(api: Api, path: str, query: Mapping[str, str], start: datetime,
         present = api.clock.present(now)
         if not api.refuses_future(end, now) or present < start:
             raise
-    return read(present)
+    usage = read(present)
+    api.clock.accepts_future = False  # it need not be tried with each poll
+    return usage

@@ -93,6 +93,18 @@ def test_the_newest_charges_count_towards_a_budget(ahead: float, refuses_future:
     assert budget.spent in ([Amount.from_usd(1), Amount.from_usd(2)] if refuses_future else [Amount.from_usd(2)])
 
 
+@pytest.mark.parametrize("ahead", CLOCKS)
+def test_the_future_is_not_asked_for_again_after_it_was_refused(ahead: float) -> None:
+    api = SkewedApi(ahead, refuses_future=True)
+    with LogServer(api, ahead=ahead) as server:
+        client = AimlBillingClient(Settings(KEY, server.url, 5), retries=0)
+        client.get_usage(start=api.start, end=datetime.now(timezone.utc) + timedelta(hours=2))
+        before = len(server.queries)
+        for _ in range(3):
+            client.get_usage(start=api.start, end=datetime.now(timezone.utc) + timedelta(hours=2))
+    assert (before, len(server.queries)) == (2, 2 + 3)
+
+
 def test_without_a_date_this_machine_s_clock_counts() -> None:
     api = SkewedApi(0, refuses_future=True)
     with LogServer(api, ahead=None) as server:
