@@ -30,6 +30,12 @@ KEY = "soak-key"
 CONNECTIONS = 20
 INTERVAL = 5  # seconds between polls
 EMPTY, ENOUGH = "0.10 USD", "2 USD"  # below and above the threshold of all gates
+SAMPLES = 4  # of the triggerer's memory, descriptors and threads, besides the one at the start
+FIGURES = [
+    f"{what} of the {kind}"
+    for kind in ("supervisor", "process of the triggers")
+    for what in ("MB", "descriptors", "threads")
+]
 FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 503},
     {"status": 429, "retry_after": 3},
@@ -68,17 +74,22 @@ class SoakDeployment(Deployment):
         return self.database.query("airflow", sql, *values)
 
     def triggerer(self) -> dict[str, int]:
-        """Return memory (MB), descriptors and threads of the processes of the triggerer together."""
-        leader, found = self._processes["triggerer"].pid, {"MB": 0, "descriptors": 0, "threads": 0}
+        """
+        Return memory (MB), descriptors and threads of the triggerer.
+
+        Its first process only supervises, and writes the logs. The triggers run in the other one.
+        """
+        leader, found = self._processes["triggerer"].pid, dict.fromkeys(FIGURES, 0)
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 fields = (process / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) != leader:  # the session
                     continue
                 status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-                found["MB"] += int(status["VmRSS"].split()[0]) // 1024
-                found["threads"] += int(status["Threads"])
-                found["descriptors"] += len(list((process / "fd").iterdir()))
+                kind = "supervisor" if process.name == str(leader) else "process of the triggers"
+                found[f"MB of the {kind}"] += int(status["VmRSS"].split()[0]) // 1024
+                found[f"descriptors of the {kind}"] += len(list((process / "fd").iterdir()))
+                found[f"threads of the {kind}"] += int(status["Threads"])
             except (OSError, KeyError):  # it has just ended
                 continue
         return found
@@ -184,8 +195,10 @@ def soak(minutes: float, gates: int, seed: int) -> bool:
         run.runs = [run.start(number) for number in range(CONNECTIONS)]
         run.wait_for_all()
         time.sleep(3 * INTERVAL)
-        first, began, rounds = airflow.triggerer(), time.monotonic(), 0
-        while time.monotonic() - began < minutes * 60:
+        samples, began, rounds = [airflow.triggerer()], time.monotonic(), 0
+        while (passed := time.monotonic() - began) < minutes * 60:
+            if passed >= len(samples) * minutes * 60 / SAMPLES:
+                samples.append(airflow.triggerer())
             for _ in range(run.chance.randrange(1, 6)):
                 run.disturb()
                 time.sleep(run.chance.random() * INTERVAL)
@@ -193,12 +206,13 @@ def soak(minutes: float, gates: int, seed: int) -> bool:
             rounds += 1
         run.check_end()
         time.sleep(3 * INTERVAL)
-        last, seconds = airflow.triggerer(), time.monotonic() - began
-    report(run, rounds, seconds, first, last)
+        samples.append(airflow.triggerer())
+        seconds = time.monotonic() - began
+    report(run, rounds, seconds, samples)
     return not run.wrong and not run.lost
 
 
-def report(run: Soak, rounds: int, seconds: float, first: dict[str, int], last: dict[str, int]) -> None:
+def report(run: Soak, rounds: int, seconds: float, samples: list[dict[str, int]]) -> None:
     """Print the figures."""
     gates = run.gates * len(run.accounts)
     rows = [
@@ -209,7 +223,10 @@ def report(run: Soak, rounds: int, seconds: float, first: dict[str, int], last: 
         ("gates that opened", run.opened),
         ("wrong outcomes", len(run.wrong)),
         ("lost wake-ups", len(run.lost)),
-        *((f"{name} of the triggerer, at the start and at the end", f"{first[name]}, {last[name]}") for name in first),
+        *(
+            (f"{name}, from the start to the end", ", ".join(str(sample[name]) for sample in samples))
+            for name in FIGURES
+        ),
     ]
     print("\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]))
     for problem in run.wrong + run.lost:
