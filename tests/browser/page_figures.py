@@ -40,7 +40,7 @@ def empty() -> dict[str, Any]:
     return usual() | {
         "connections": connections("aimlbilling_default"),
         "account": account("aimlbilling_default", {})
-        | {"state": "empty", "state_text": "Empty: nothing is left", "balance": money("0")}
+        | {"state": "empty", "state_text": "Empty: the account holds nothing.", "balance": money("0")}
         | {"key_limit": None, "key_limit_text": "the key has no limit", "runway": None}
         | {"runway_text": "no estimate: nothing was spent", "low_mark": None, "auto_top_up": None},
         "spending": lambda name, options: spending(name, options) | {"rows": [], "models": [], "total": money("0")},
@@ -61,9 +61,9 @@ def connections(*names: str) -> dict[str, Any]:
 def account(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     low = name.endswith("default")
     text = (
-        "Low: below the account's low-balance threshold of 15.00 USD"
+        "Low: below the account's low-balance threshold of 15.00 USD."
         if low
-        else "Fine: not below the account's low-balance threshold of 15.00 USD"
+        else "Fine: not below the account's low-balance threshold of 15.00 USD."
     )
     return {
         "connection_id": name,

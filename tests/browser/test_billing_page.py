@@ -32,7 +32,7 @@ def test_every_block_shows_its_figures(tab: Any) -> None:
     assert "aimlbilling_research: No gate is waiting." in tab.text("#summary")
     card = tab.text("article:has-text('aimlbilling_default')")
     for part in (
-        "Low: below the account's low-balance threshold of 15.00 USD",
+        "Low: below the account's low-balance threshold of 15.00 USD.",
         "12.60 USD 25,200,000 credits, read 2",
         "Runway 3.5 to 12.0 days",
         "Key limit 138.63 USD left of 200.00 USD per month; 61.37 USD spent",
@@ -102,7 +102,7 @@ def test_an_installation_where_nothing_happened_yet(tab: Any) -> None:
     tab.server.figures = figures.empty()
     page = tab.open()
     assert tab.text("#summary") == "aimlbilling_default: No gate is waiting."
-    assert "Empty: nothing is left 0.00 USD 0 credits" in tab.text("article")
+    assert "Empty: the account holds nothing. 0.00 USD 0 credits" in tab.text("article")
     assert "Runway no estimate: nothing was spent" in tab.text("article")
     assert "Low-balance threshold not known" in tab.text("article")
     assert "Nothing was spent in this period." in tab.text("#spending")
@@ -188,7 +188,7 @@ def test_a_billing_api_that_is_down(tab: Any) -> None:
 
     def account(name: str, options: Any) -> Any:
         known = figures.account(name, options) | {"error": down, "read_at": figures.ago(minutes=7)}
-        never = {"state": "unknown", "state_text": "Unknown: the balance has not been read", "balance": None}
+        never = {"state": "unknown", "state_text": "Unknown: the balance could not be read yet.", "balance": None}
         return known if name.endswith("default") else known | never | {"read_at": None, "runway": None}
 
     tab.server.figures["account"] = account
@@ -199,7 +199,7 @@ def test_a_billing_api_that_is_down(tab: Any) -> None:
     )
     assert f"{down} The figures are from 7 minutes ago" in known
     assert "12.60 USD" in known
-    assert "Unknown: the balance has not been read not known" in unknown
+    assert "Unknown: the balance could not be read yet. not known" in unknown
     assert "The figures are from" not in unknown
     assert down in tab.text("#spending")
     assert not page.locator("#spending [data-figures]").is_visible()

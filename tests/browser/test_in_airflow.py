@@ -158,9 +158,9 @@ def test_each_block_with_what_airflow_has(chromium: Any, airflow: tuple[Deployme
 
     assert page.locator("article").count() == 20
     assert "Low" in text("article:has-text('aimlbilling_default')")
-    assert "Empty: nothing is left 0.00 USD" in text("article:has-text('team_17')")
+    assert "Empty: the account holds nothing. 0.00 USD" in text("article:has-text('team_17')")
     away = text(f"article:has-text('{AWAY}')")
-    assert "Unknown: the balance has not been read" in away
+    assert "Unknown: the balance could not be read yet." in away
     assert "No answer from http://127.0.0.1:9" in away
     assert "openai/gpt-4o" in text("#legend")
     assert "0.20 USD" in text("#spending")

@@ -27,7 +27,7 @@ def ids(response: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_whoever_may_read_connections_sees_all(client_of: Any, route: str) -> None:
+def test_a_user_who_may_read_connections_sees_all(client_of: Any, route: str) -> None:
     for role in ("admin", "op"):
         assert client_of(role).get(route).status_code == 200
 
