@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,10 +116,13 @@ def main() -> None:
     requirements = read_requirements(built)
     failures = {}
     print(f"{'constraints':26} Airflow Python result packages  {'  '.join(requirements)}", flush=True)
-    for target in targets:
+    # Side by side, because they mostly wait for the package index.
+    pool = ThreadPoolExecutor(max_workers=4)
+    checks = [pool.submit(check, target, built) for target in targets]
+    for target, checked in zip(targets, checks, strict=True):
         row = f"{target.file.name:26} {target.airflow:7} {target.python:6}"
         try:
-            versions = check(target, built)
+            versions = checked.result()
         except ResolutionError as error:
             failures[target.file.name] = str(error)
             print(row, "FAILED", flush=True)
