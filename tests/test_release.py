@@ -79,9 +79,21 @@ def test_ci_runs_the_cells_of_the_matrix() -> None:
 
 
 @pytest.mark.pure
+def test_every_change_runs_on_each_minor_version() -> None:
+    from matrix import CELLS
+
+    (cells,) = re.findall(r'CELL="(.*?)"', (ROOT / ".ci" / "run").read_text())
+    (newest,) = re.findall(r"^AIRFLOW = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(cells.split()) <= set(CELLS)
+    assert {version.rpartition(".")[0] for version in [*cells.split(), newest]} == {
+        version.rpartition(".")[0] for version in CELLS
+    }
+
+
+@pytest.mark.pure
 def test_github_runs_what_every_change_must_pass() -> None:
-    wanted = re.findall(r"^make (\S+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert {"check", "test", "matrix"} <= set(wanted)
+    wanted = re.findall(r"^ *make (\S+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert {"check", "platforms", "test", "test-distributed", "matrix"} <= set(wanted)
     steps = [step.get("run", "") for job in workflow("ci.yml")["jobs"].values() for step in job["steps"]]
     missing = [
         target for target in wanted if not any(f"make {target}" in run or f"{target}.py" in run for run in steps)
