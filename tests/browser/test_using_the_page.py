@@ -139,7 +139,7 @@ def test_everything_is_reached_by_keyboard_and_the_focus_is_seen(tab: Any) -> No
     page.locator("[name=days]:checked").focus()
     page.keyboard.press("ArrowRight")
     tab.settle()
-    assert tab.server.requests[-1] == "runs?days=92"
+    assert "runs?days=92" in tab.server.requests
 
 
 @pytest.mark.parametrize("tab", [DARK, {"color_scheme": "light"}], indirect=True)
