@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("cells", nargs="*", metavar="AIRFLOW_VERSION", help=f"some of {', '.join(CELLS)}")
     arguments = parser.parse_args()
     wanted = arguments.cells or list(CELLS)
-    sample = ["--sample", arguments.sample] if arguments.sample else []
+    sample = [f"--sample={arguments.sample}"] if arguments.sample else []
     if unknown := set(wanted) - set(CELLS):
         sys.exit(f"There is no cell {', '.join(sorted(unknown))}. The cells are {', '.join(CELLS)}.")
     built = wheel(BUILD / "dist")
