@@ -146,28 +146,35 @@ def try_number(context: Context) -> int | None:
     return getattr(context.get("ti"), "try_number", None)  # a unit test may pass an empty context
 
 
-def count_task_instances(ti: Any, dag_id: str, task_id: str, states: Sequence[str] | None = None) -> int:
+def count_task_instances(
+    ti: Any, dag_id: str, task_ids: Sequence[str], states: Sequence[str] | None = None, run_id: str | None = None
+) -> int:
     """
-    Return how many instances of a task there are, in all its runs.
+    Return how many instances of some tasks of a DAG there are.
 
     :param ti: the task instance that asks, from its context.
-    :param dag_id: id of the task's DAG.
-    :param task_id: id of the task.
+    :param dag_id: id of the DAG.
+    :param task_ids: ids of the tasks.
     :param states: only instances in these states.
+    :param run_id: only instances in this run.
     :raises RuntimeError: the task instance is not one of a running Airflow.
     """
     from airflow_provider_aimlbilling.compat import AIRFLOW_3
 
     if hasattr(ti, "get_ti_count"):  # Airflow 3
-        count: int = ti.get_ti_count(dag_id=dag_id, task_ids=[task_id], states=list(states) if states else None)
+        only = {"run_ids": [run_id]} if run_id else {}
+        states = list(states) if states else None
+        count: int = ti.get_ti_count(dag_id=dag_id, task_ids=list(task_ids), states=states, **only)
         return count
     if AIRFLOW_3 or not hasattr(ti, "dag_id"):
         raise RuntimeError("Running tasks can be counted in a running Airflow and in dag.test() only.")
     instance = import_module("airflow.models.taskinstance").TaskInstance
     with import_module("airflow.utils.session").create_session() as session:
-        query = session.query(instance).filter(instance.dag_id == dag_id, instance.task_id == task_id)
+        query = session.query(instance).filter(instance.dag_id == dag_id, instance.task_id.in_(task_ids))
         if states:
             query = query.filter(instance.state.in_(states))
+        if run_id:
+            query = query.filter(instance.run_id == run_id)
         return int(query.count())
 
 

@@ -82,10 +82,13 @@ def _running_counter(ti: Any, count_running: object, log: Any) -> Callable[[], d
         if warning := Gate(task.price).warning:
             log.warning("count_running, %s: %s", task.name, warning)
     for task in tasks[1:]:
-        if not any(count_task_instances(ti, *ids) for ids in task.ids):
+        if not any(count_task_instances(ti, dag_id, [task_id]) for dag_id, task_id in task.ids):
             log.warning("count_running: %r has never run. Check its name, unless the task is new.", task.name)
 
     def count() -> dict[CountedTask, int]:
-        return {task: sum(count_task_instances(ti, *ids, states=COUNTED_STATES) for ids in task.ids) for task in tasks}
+        return {
+            task: sum(count_task_instances(ti, dag_id, [task_id], COUNTED_STATES) for dag_id, task_id in task.ids)
+            for task in tasks
+        }
 
     return count

@@ -10,6 +10,10 @@ from airflow_provider_aimlbilling.money.run_cost import Line, RunCost
 from airflow_provider_aimlbilling.money.tally import Tally
 
 MAX_TABLE = 30  # most lines of the table
+NOTHING_FOUND = (
+    "The log has no request of this run, so its cost is unknown. Either the run sent none, or it sent them without "
+    "request_headers(), or with a key other than this connection's."
+)
 
 
 def describe(cost: RunCost, report: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ class RunCost:
             models.setdefault(line.model, Tally()).merge(line.tally)
             if line.superseded:
                 retries.merge(line.tally)
-        cost = self.cost(may_be_incomplete=may_be_incomplete)
+        cost = self.cost
         return {
             "dag_id": self.dag_id,
             "run_id": self.run_id,
@@ -156,15 +156,15 @@ class RunCost:
             "other_runs": self.other_runs.to_dict(),
         }
 
-    def cost(self, *, may_be_incomplete: bool) -> Amount | None:
+    @property
+    def cost(self) -> Amount | None:
         """
-        Return what the run cost; ``None`` if that is unknown.
+        What the run cost; ``None`` if that is unknown.
 
-        :param may_be_incomplete: whether charges may still be missing.
+        A log without requests of the run is not proof that it cost nothing: they may have been sent without the header,
+        or with another key.
         """
-        # If the run has no rows, zero is certain only if no other row can be the run's, and no more can arrive.
-        nothing_found = not self.total.requests and (may_be_incomplete or self.unattributed.requests > 0)
-        return None if nothing_found else self.total.cost
+        return self.total.cost if self.total.requests else None
 
 
 class Settling:

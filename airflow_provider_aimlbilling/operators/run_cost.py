@@ -12,6 +12,7 @@ from airflow_provider_aimlbilling.compat import (
     NOTSET,
     BaseOperator,
     conf,
+    count_task_instances,
     has_dag_run,
     run_start,
     try_number,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # Airflow's deferral timeout is this much later than the wait's own deadline, so that a reading in progress can finish.
 _DEFERRAL_SLACK = timedelta(minutes=5)
 _SHORTEST = timedelta(seconds=1)
+# In these states, a task instance may send requests without anything else happening first.
+_ACTIVE = ("scheduled", "queued", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule")
 
 
 class GetRunCostOperator(BaseOperator):
@@ -42,7 +45,8 @@ class GetRunCostOperator(BaseOperator):
     ``docs/reference/xcoms.md``. A figure that is not known is ``None``, never 0.
 
     Charges appear some time after their requests. ``may_be_incomplete`` in the XCom is false only if the window ended
-    at least ``settle_seconds`` ago, or if two readings that far apart saw the same charges.
+    at least ``settle_seconds`` ago, or if two readings that far apart saw the same charges and no other task of the run
+    was active.
 
     :param run_id: the DAG run; templated. Default: the run of this task.
     :param run_dag_id: the DAG of the run; templated. Default: the DAG of this task.
@@ -233,24 +237,27 @@ class GetRunCostOperator(BaseOperator):
         settled: bool,
     ) -> dict[str, Any]:
         from airflow_provider_aimlbilling.metrics import gauge_run_cost
-        from airflow_provider_aimlbilling.money.cost_text import describe, lower_bound, not_attributed, table
+        from airflow_provider_aimlbilling.money.cost_text import (
+            NOTHING_FOUND,
+            describe,
+            lower_bound,
+            not_attributed,
+            table,
+        )
 
         ti: Any = context["ti"]
-        is_other = (window.dag_id, window.run_id) != (ti.dag_id, ti.run_id)
-        if (
-            is_other
-            and (window.end is None or window.end.timestamp() > read_at)
-            and has_dag_run(context, window.dag_id, window.run_id, ["queued", "running"])
-        ):
-            settled = False  # it can still send requests
         task_ids = getattr(context.get("dag"), "task_ids", ()) if window.dag_id == ti.dag_id else ()
+        if (window.end is None or window.end.timestamp() > read_at) and _can_send_more(context, window, task_ids):
+            settled = False
         report = cost.to_dict(
             end=window.end_at(read_at), may_be_incomplete=not settled, task_ids=task_ids, estimate=estimate
         )
-        total = cost.cost(may_be_incomplete=not settled)
+        total = cost.cost
         self.log.info("%s", describe(cost, report))
         if cost.total.requests:
             self.log.info("\n%s", table(cost.lines(task_ids)))
+        else:
+            self.log.warning("%s", NOTHING_FOUND)
         if gap := lower_bound(cost.total):
             self.log.warning("%s", gap)
         if note := not_attributed(cost.unattributed):
@@ -259,3 +266,12 @@ class GetRunCostOperator(BaseOperator):
         if total is not None and not cost.total.without_cost:
             gauge_run_cost(self.aimlbilling_conn_id, window.dag_id, total.credits)
         return report
+
+
+def _can_send_more(context: Context, window: RunWindow, task_ids: Sequence[str]) -> bool:
+    """Return whether the run of a window has not ended, or, if it is the task's own, has other active tasks."""
+    ti: Any = context["ti"]
+    if (window.dag_id, window.run_id) != (ti.dag_id, ti.run_id):
+        return has_dag_run(context, window.dag_id, window.run_id, ["queued", "running"])
+    others = [task_id for task_id in task_ids if task_id != ti.task_id]
+    return bool(others) and count_task_instances(ti, ti.dag_id, others, _ACTIVE, ti.run_id) > 0

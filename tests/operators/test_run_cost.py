@@ -247,7 +247,8 @@ def test_a_window_that_ended_long_ago_needs_no_second_reading(run_dag: Any, sand
     end = (NOW - timedelta(hours=2)).isoformat()
     run = run_dag(JOB % f"start={start!r}, end={end!r}, wait_until_settled=True, deferrable=True")
     report = run.xcom()
-    assert (report["cost_credits"], report["requests"], report["may_be_incomplete"]) == ("0", 0, False)
+    assert (report["cost_credits"], report["requests"], report["may_be_incomplete"]) == (None, 0, False)
+    assert "The log has no request of this run, so its cost is unknown." in run.log
     assert readings(sandbox) == 1
     assert datetime.fromisoformat(report["end"]) - datetime.fromisoformat(report["start"]) == timedelta(hours=1)
 
@@ -401,6 +402,22 @@ def test_a_run_that_goes_on_within_the_window_is_not_complete(
     event = {"status": "settled", "fingerprint": "1:0:9", "try_number": 2}
     operator = GetRunCostOperator(task_id="x", run_id="other", start=now - timedelta(hours=1), end=now + ahead)
     assert operator.execute_complete(context, event)["may_be_incomplete"] is incomplete
+
+
+@pytest.mark.parametrize(("active", "incomplete"), [(0, False), (1, True)])
+def test_the_figures_can_grow_while_other_tasks_of_the_run_are_active(
+    sandbox: Sandbox, active: int, incomplete: bool
+) -> None:
+    sandbox.spend(9, "sandbox/chat", client_request_id=encode_request_id("d", "r", "t", -1, 1))
+    context, asked = own_context(), []
+    context["dag"] = SimpleNamespace(task_ids=["t", "cost", "thinks_for_an_hour"])
+    context["ti"].task_id = "cost"
+    context["ti"].get_ti_count = lambda **conditions: (asked.append(conditions), active)[1]
+    event = {"status": "settled", "fingerprint": "1:0:9", "try_number": 2}
+    assert GetRunCostOperator(task_id="cost").execute_complete(context, event)["may_be_incomplete"] is incomplete
+    assert asked[0]["task_ids"] == ["t", "thinks_for_an_hour"]
+    assert asked[0]["run_ids"] == ["r"]
+    assert {"running", "deferred", "up_for_retry"} <= set(asked[0]["states"])
 
 
 def test_an_event_of_another_try_is_not_taken_for_this_one(sandbox: Sandbox) -> None:
