@@ -32,6 +32,10 @@ def test_another_try_asks_again(deployment: Deployment, accounts: dict[str, Sand
     accounts["refused"].recover()
     accounts["refused"].set_balance("5 USD")
     if to_clear:  # Airflow 3.0 does not retry a task whose process was killed
+        # While the scheduler ends the run, it would not notice that its tasks were cleared.
+        ended = "select 1 from dag_run where run_id = ? and state = 'failed'"
+        if len(to_clear) == 2:
+            deployment.wait_for("the run to end", lambda: deployment.query(ended, run), seconds=120)
         cleared = {"dry_run": False, "dag_run_id": run, "task_ids": to_clear, "reset_dag_runs": True}
         deployment.post("/api/v2/dags/tries/clearTaskInstances", cleared)
     wait_for("dies", ("deferred", 2))  # the account was topped up in its first try, and is empty again
