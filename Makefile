@@ -21,7 +21,7 @@ help:
 	@echo "make bench        measure against the alternatives (THEME=parse for one theme)"
 	@echo "make parallel     let parallel jobs count each other on real services, and see how many of them spend"
 	@echo "make soak         let a triggerer poll for a thousand gates for half an hour, with faults at random"
-	@echo "make audit        look for known faults in the oldest dependencies that are allowed"
+	@echo "make audit        look for known vulnerabilities in the oldest dependencies that are allowed"
 	@echo "make docs         build the documentation site into .build/site"
 	@echo "make release-check  build, inspect and install what would be published, and run the demo from it"
 	@echo "make constraints  resolve the libraries of the matrix again"

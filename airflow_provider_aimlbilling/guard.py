@@ -64,7 +64,8 @@ def require_balance(
     :param budget: as in :class:`~airflow_provider_aimlbilling.sensors.balance.BalanceSensor`, templates included.
     :param count_running: ``True`` to count the running and deferred instances of this task in all runs; a list of
         ``"dag_id.task_id"`` to count those tasks as well; or a dictionary from such names to the most that one instance
-        of the task costs, if that is not this threshold. Templated, except for the names in a dictionary.
+        of the task costs, if that is not this threshold. Templated, except for the names in a dictionary; a template
+        for all of it needs a DAG with ``render_template_as_native_obj=True``.
     :param max_wait: with ``count_running``, the longest time that a job waits for others, in seconds.
     :returns: a callable that takes the context and checks when it is called.
     :raises RuntimeError: it was called in a process that a task started with its own environment

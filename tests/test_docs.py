@@ -309,4 +309,5 @@ def test_constraints_contain_only_names_and_versions() -> None:
 
 @pytest.mark.pure
 def test_the_changelog_has_a_section_for_this_version() -> None:
-    assert f"\n## {airflow_provider_aimlbilling.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    heading = rf"^## {re.escape(airflow_provider_aimlbilling.__version__)}( \(\d{{4}}-\d\d-\d\d\))?$"
+    assert re.search(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

@@ -1,5 +1,7 @@
 """
-Look for known faults in the oldest dependencies that pyproject.toml allows, except those that SECURITY.md explains.
+Look for known vulnerabilities in the oldest dependencies that pyproject.toml allows.
+
+Those that SECURITY.md explains are left out.
 
 It needs pip-audit, and access to the advisory data of the package index.
 """

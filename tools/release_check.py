@@ -71,6 +71,8 @@ def install(kind: str, airflow: str, built: Path) -> Path:
 
 def main() -> None:
     (airflow,) = sys.argv[1:]
+    if changed := git("status", "--porcelain"):
+        sys.exit(f"Commit these changes first, because a release is built from a commit:\n{changed}")
     sdist, wheel = built = build(ROOT, DIST, "--sdist", "--wheel")
     programs = tools("release")
     compare_with_the_tree(sdist)

@@ -24,20 +24,26 @@ STATIC = ROOT / "airflow_provider_aimlbilling" / "plugins" / "page" / "static"
 DIRECT = {"apache-airflow", "asgiref", "jinja2", "requests", "urllib3"}
 
 
-def chart_js() -> dict[str, Any]:
-    """Return the component for the library that the package includes."""
+def chart_js() -> list[dict[str, Any]]:
+    """Return the components for the library that the package includes, and for the one that is bundled in that."""
     (version,) = re.findall(r"^# Chart\.js (\S+)$", (STATIC / "chart.umd.README.md").read_text(), re.MULTILINE)
-    content = hashlib.sha256((STATIC / "chart.umd.min.js").read_bytes()).hexdigest()
-    purl = f"pkg:npm/chart.js@{version}"
-    return {
-        "bom-ref": purl,
-        "type": "library",
-        "name": "chart.js",
-        "version": version,
-        "purl": purl,
-        "licenses": [{"license": {"id": "MIT"}}],
-        "hashes": [{"alg": "SHA-256", "content": content}],
-    }
+    script = (STATIC / "chart.umd.min.js").read_bytes()
+    (bundled,) = re.findall(r"@kurkle/color v(\S+)", script.decode())
+    return [
+        {
+            "bom-ref": purl,
+            "type": "library",
+            "name": name,
+            "version": purl.rpartition("@")[2],
+            "purl": purl,
+            "licenses": [{"license": {"id": "MIT"}}],
+            "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(script).hexdigest()}],
+        }
+        for name, purl in (
+            ("chart.js", f"pkg:npm/chart.js@{version}"),
+            ("@kurkle/color", f"pkg:npm/%40kurkle/color@{bundled}"),
+        )
+    ]
 
 
 def write(environment: Path, wheel: Path) -> None:
@@ -56,15 +62,18 @@ def write(environment: Path, wheel: Path) -> None:
     package, content = found["metadata"]["component"], hashlib.sha256(wheel.read_bytes()).hexdigest()
     package |= {"version": wheel.name.split("-")[1], "hashes": [{"alg": "SHA-256", "content": content}]}
     included = chart_js()
-    found["components"].append(included)
+    found["components"] += included
     (root,) = (entry for entry in found["dependencies"] if entry["ref"] == package["bom-ref"])
-    root["dependsOn"].append(included["bom-ref"])
+    root["dependsOn"] += [component["bom-ref"] for component in included]
     SBOM.write_text(json.dumps(found, indent=2) + "\n")
     names = {component["name"].lower() for component in found["components"]}
     if package["name"] != PROJECT or not names >= DIRECT:
         sys.exit(f"{SBOM} does not name {PROJECT} and its dependencies.")
-    licensed = sum(bool(component.get("licenses")) for component in found["components"])
-    print(f"{SBOM.name}: {len(names)} components, {licensed} of them with a licence", flush=True)
+    if unlicensed := [component["name"] for component in found["components"] if not component.get("licenses")]:
+        sys.exit(f"{SBOM} has no licence for {', '.join(unlicensed)}.")
+    if "file://" in SBOM.read_text():
+        sys.exit(f"{SBOM} names a file of this machine.")
+    print(f"{SBOM.name}: {len(names)} components, each with a licence", flush=True)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ KEY = "soak-key"
 CONNECTIONS = 20
 INTERVAL = 5  # seconds between polls
 EMPTY, ENOUGH = "0.10 USD", "2 USD"  # below and above the threshold of all gates
+LOST_AFTER = 20  # polls without faults after which a gate should have opened; resumed tasks queue for a worker
 SAMPLES = 4  # of the triggerer's memory, descriptors and threads, besides the one at the start
 FIGURES = [
     f"{what} of the {kind}"
@@ -150,7 +151,7 @@ class Soak:
         # In polls, not in seconds: after so many, a gate that has not opened has missed its wake-up.
         before, deadline = len(account.requests), time.monotonic() + 300
         while self.states(run) != {"success": self.gates}:
-            if len(account.requests) > before + 60 or time.monotonic() > deadline:
+            if len(account.requests) > before + LOST_AFTER or time.monotonic() > deadline:
                 self.lost.append(f"{run}: {self.states(run)} after the top-up")
                 break
             time.sleep(1)

@@ -64,9 +64,10 @@ class Budget:
         except AimlBillingThresholdError as error:
             raise AimlBillingBudgetError(f"The budget {shown} has no valid amount: {error}") from None
         if 0 < amount.credits < _ONE_CENT.credits:
+            has_unit = "usd" in shown.lower() or "$" in shown
+            problem = ", which is most likely a mistake" if has_unit else ". A bare number means credits"
             raise AimlBillingBudgetError(
-                f"The budget {shown} is below one cent. A bare number means credits; write dollars "
-                "as '200 USD per month'."
+                f"The budget {shown} is below one cent{problem}. Write dollars as '200 USD per month'."
             )
         period = found["period"].lower()
         if period not in PERIODS:

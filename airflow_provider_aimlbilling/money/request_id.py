@@ -82,7 +82,11 @@ def encode_request_id(dag_id: str, run_id: str, task_id: str, map_index: int, tr
     :returns: 1 to 128 characters of ``A-Za-z0-9._:-``.
     :raises ValueError: a name is empty, or a number is not one that Airflow uses.
     """
-    if not (dag_id and run_id and task_id and -1 <= map_index <= _MAX_NUMBER and 0 <= try_number <= _MAX_NUMBER):
+    names_are_text = all(isinstance(name, str) and name for name in (dag_id, run_id, task_id))
+    numbers_are_whole = all(type(number) is int for number in (map_index, try_number))
+    if not (names_are_text and numbers_are_whole) or not (
+        -1 <= map_index <= _MAX_NUMBER and 0 <= try_number <= _MAX_NUMBER
+    ):
         raise ValueError(
             f"No task has these names and numbers: {dag_id!r}, {run_id!r}, {task_id!r}, {map_index!r}, {try_number!r}."
         )

@@ -263,6 +263,16 @@ def test_a_429_that_lasts_is_an_error(
     assert (caught.value.status, len(sandbox.requests)) == (429, requests)
 
 
+def test_a_retry_after_that_fits_into_the_total_is_honoured(
+    sandbox: Sandbox, client: AimlBillingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "RATE_LIMIT_PAUSES", (0.5, 0.8))
+    sandbox.fail(status=429, retry_after=1, times=1)
+    assert list(client.iter_requests(NOW - HOUR, NOW)) == []
+    first, second = sandbox.requests
+    assert second.at - first.at >= 1
+
+
 def test_a_failing_page_is_retried(sandbox: Sandbox) -> None:
     sandbox.spend(1, "sandbox/chat", at=NOW - HOUR)
     sandbox.fail(status=503, times=1)
@@ -271,15 +281,15 @@ def test_a_failing_page_is_retried(sandbox: Sandbox) -> None:
 
 def test_requests_stay_within_the_rate_limit(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_log, "MAX_REQUESTS", 4)
-    monkeypatch.setattr(request_log, "REQUESTS_SECONDS", 0.3)
+    monkeypatch.setattr(request_log, "REQUESTS_SECONDS", 1.0)
     client = reader(sandbox.url)
     for _ in range(5):
         list(client.iter_requests(NOW - HOUR, NOW))
         list(client.iter_requests(NOW - HOUR, NOW))
     times = [request.at for request in sandbox.requests]
     assert len(times) == 10
-    # What is measured where requests arrive may be a little less than where they are sent.
-    assert all(later - earlier > 0.25 for earlier, later in zip(times, times[4:], strict=False))
+    # Measured where requests arrive. On a busy machine that is later than where they are sent, and by varying times.
+    assert all(later - earlier > 0.5 for earlier, later in zip(times, times[4:], strict=False))
 
 
 def test_a_window_longer_than_the_api_accepts_is_read_in_parts(sandbox: Sandbox, client: AimlBillingClient) -> None:

@@ -80,6 +80,10 @@ def test_a_budget_is_an_amount_a_period_and_perhaps_a_time_zone(text: str, budge
         ("200 USD per month in tzdata.zi", "is not a time zone"),
         ("200 USD per month in Europe/Berlin\0", "is not a time zone"),
         ("200 USD per month in +02:00", "is not a time zone"),
+        ("200 USD per month in localtime", "is not a time zone"),
+        ("200 USD per month in Factory", "is not a time zone"),
+        ("200 USD per month in right/Europe/Berlin", "is not a time zone"),
+        ("0.009 USD per day", "below one cent, which is most likely a mistake. Write dollars"),
         ("200 USD per month in " + "A" * 5000, "is not a budget"),
     ],
 )

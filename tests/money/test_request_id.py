@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Any
 
 import pytest
 
@@ -159,9 +160,13 @@ def test_parsing_never_raises_and_accepts_only_what_was_encoded() -> None:
         ("d", "r", "t", -2, 1),
         ("d", "r", "t", -1, -1),
         ("d", "r", "t", 2**31, 1),
+        ("d", "r", "t", None, 1),
+        ("d", "r", "t", 1.0, 1),
+        ("d", "r", "t", -1, True),
+        (5, "r", "t", -1, 1),
     ],
 )
-def test_what_is_no_task_gets_no_id(task: tuple[str, str, str, int, int]) -> None:
+def test_what_is_no_task_gets_no_id(task: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match="No task has these names and numbers"):
         encode_request_id(*task)
 
