@@ -231,6 +231,27 @@ def test_twenty_connections(tab: Any) -> None:
     assert len(asked) == 1, "only the spending that is shown is read"
 
 
+def test_the_summary_does_not_claim_that_nothing_waits_if_that_is_not_known(tab: Any) -> None:
+    lines = tab.page.locator("#summary li")
+    tab.server.figures["gates"] = figures.gates(4) | {"elsewhere": 1}
+    page = tab.open()
+    assert lines.all_inner_texts()[1:] == [
+        "aimlbilling_research: No gate is known to wait.",
+        "1 gate waits on a connection that is not known, or that you may not see.",
+    ]
+    tab.server.figures["gates"] = figures.gates(4) | {"left_out": 37}
+    page.click("#refresh")
+    tab.settle()
+    assert lines.all_inner_texts()[1:] == ["aimlbilling_research: No gate is known to wait."]
+    tab.server.figures["connections"] = figures.connections()
+    tab.server.figures["gates"] = figures.gates(4) | {"left_out": 37, "elsewhere": 3, "summaries": []}
+    page.click("#refresh")
+    tab.settle()
+    assert lines.all_inner_texts() == [
+        "At least 3 gates wait on a connection that is not known, or that you may not see."
+    ]
+
+
 def test_five_hundred_gates(tab: Any) -> None:
     tab.server.figures["gates"] = figures.gates(500) | {"left_out": 37}
     page = tab.open()
