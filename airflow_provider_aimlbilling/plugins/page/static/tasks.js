@@ -6,7 +6,7 @@ import { linkToAirflow } from "./links.js";
 import { LongTable } from "./tables.js";
 
 const STATES = { deferred: "deferred", up_for_reschedule: "rescheduled", running: "running" };
-const OUTCOMES = { skipped: "↷", branched: "↳", failed: "✕", "timed out": "✕" };
+const OUTCOMES = { skipped: "↷", branched: "↳", failed: "✕" };
 
 function setTask(cell, row) {
   const link = part(cell, "a", "link");
