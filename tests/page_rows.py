@@ -126,6 +126,13 @@ def push(run: Run, key: str, value: Any, task_id: str = "gate", map_index: int =
         session.execute(insert(XComModel.__table__), [row])
 
 
+def forget_fields(run: Run) -> None:
+    """Delete the rendered template fields of a run, as Airflow does with those of old runs."""
+    fields = RenderedTaskInstanceFields
+    with create_session() as session:
+        session.execute(delete(fields).where(fields.dag_id == run.dag_run.dag_id, fields.run_id == run.dag_run.run_id))
+
+
 def date_xcoms(run: Run, at: datetime) -> None:
     """Let all XComs of a run be of one time."""
     with create_session() as session:

@@ -216,7 +216,9 @@ def test_json_snippets_are_what_the_code_returns(text: str) -> None:
 @pytest.mark.pure
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
-    for path, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", page.read_text()):
+    text = page.read_text()
+    pictures = [(path, "") for path in re.findall(r'\b(?:src|srcset)="([^"]*)"', text)]
+    for path, anchor in [*pictures, *re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", text)]:
         if "://" in path or path.startswith("mailto:"):
             continue
         target = (page.parent / path).resolve() if path else page

@@ -56,6 +56,13 @@ AIRFLOW_NAMES = (
     "RetryPolicy",
     "SkipMixin",
 )
+# A picture for each colour mode, as GitHub shows it.
+PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
+    r'<img alt="([^"]+)"\s+src="([^"]+)">\s*</picture>'
+)
+# The same with the theme's switch, and with paths that MkDocs finds.
+PICTURES = r"![\2](\3#only-light)\n![\2](\1#only-dark)"
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -123,7 +130,10 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
     # A page that is not on the site is only listed, as an item of its own.
     lines = [line for line in markdown.splitlines() if not line.startswith("- ") or not hidden(line, origin)]
-    return LINK.sub(replace, "\n".join(lines))
+    text = PICTURE.sub(PICTURES, "\n".join(lines))
+    if "<picture>" in text:
+        raise PluginError(f"{origin} has a picture in another form than PICTURE in tools/site_pages.py")
+    return LINK.sub(replace, text)
 
 
 def hidden(line: str, origin: str) -> bool:

@@ -26,8 +26,9 @@ NETWORK = ("Failed to load resource", "net::")
 
 def test_every_block_shows_its_figures(tab: Any) -> None:
     page = tab.open()
-    assert "aimlbilling_default: 4 gates are waiting; a top-up of 12.60 USD releases all of them." in tab.text(
-        "#summary"
+    assert tab.text("#summary").startswith(
+        "aimlbilling_default: 4 gates are waiting; a top-up of 12.60 USD releases 3 of them. It is not known whether "
+        "it also releases 1 more."
     )
     assert "aimlbilling_research: No gate is waiting." in tab.text("#summary")
     card = tab.text("article:has-text('aimlbilling_default')")
@@ -36,7 +37,7 @@ def test_every_block_shows_its_figures(tab: Any) -> None:
         "12.60 USD 25,200,000 credits, read 2",
         "Runway 3.5 to 12.0 days",
         "Key limit 138.63 USD left of 200.00 USD per month; 61.37 USD spent",
-        "Budget 200 USD per month 138.63 USD left",
+        "Budget 200.00 USD per month 138.63 USD left",
         "Auto top-up off",
     ):
         assert part in card
@@ -45,9 +46,9 @@ def test_every_block_shows_its_figures(tab: Any) -> None:
     assert "may still be missing" in tab.text("#spending")
     assert "enrich.gate [0] night_batch scheduled__2026-11-02T02:00:00+00:00" in tab.text("#gates")
     assert "9 hours ago rescheduled" in tab.text("#gates")
-    assert "25.20 USD within the key's limit, 200 USD per month" in tab.text("#gates")
-    assert "19 of 20 the balance of 0.02 USD is below 0.25 USD" in tab.text("#held")
-    assert "14.20 USD 12.00 USD +2.20 USD 1.18 times the estimate 4,210" in tab.text("#runs")
+    assert "25.20 USD within the key's limit, 200.00 USD per month" in tab.text("#gates")
+    assert "19 of 20 0.23 USD missing: balance 0.02 USD, needs 0.25 USD" in tab.text("#held")
+    assert "14.20 USD 12.00 USD +2.20 USD 1.1833 times the estimate 4,210" in tab.text("#runs")
     assert "at least 1.02 USD charges may be missing" in tab.text("#runs")
     assert page.locator("#gates tbody a").first.get_attribute("href") == f"{tab.server.origin}/airflow/" + str(
         tab.server.figures["gates"]["gates"][0]["path"]
@@ -103,7 +104,7 @@ def test_an_installation_where_nothing_happened_yet(tab: Any) -> None:
     page = tab.open()
     assert tab.text("#summary") == "aimlbilling_default: No gate is waiting."
     assert "Empty: the account holds nothing. 0.00 USD 0 credits" in tab.text("article")
-    assert "Runway no estimate: nothing was spent" in tab.text("article")
+    assert "Runway How long the money lasts is unknown: nothing was spent" in tab.text("article")
     assert "Low-balance threshold not known" in tab.text("article")
     assert "Nothing was spent in this period." in tab.text("#spending")
     assert "No gate is waiting." in tab.text("#gates")
@@ -229,6 +230,27 @@ def test_twenty_connections(tab: Any) -> None:
     assert "No gate is waiting on 20 connections." in tab.text("#summary")
     asked = [request for request in tab.server.requests if "/spending" in request]
     assert len(asked) == 1, "only the spending that is shown is read"
+
+
+def test_the_summary_does_not_claim_that_nothing_waits_if_that_is_not_known(tab: Any) -> None:
+    lines = tab.page.locator("#summary li")
+    tab.server.figures["gates"] = figures.gates(4) | {"elsewhere": 1}
+    page = tab.open()
+    assert lines.all_inner_texts()[1:] == [
+        "aimlbilling_research: No gate is known to wait.",
+        "1 gate waits on a connection that is not known, or that you may not see.",
+    ]
+    tab.server.figures["gates"] = figures.gates(4) | {"left_out": 37}
+    page.click("#refresh")
+    tab.settle()
+    assert lines.all_inner_texts()[1:] == ["aimlbilling_research: No gate is known to wait."]
+    tab.server.figures["connections"] = figures.connections()
+    tab.server.figures["gates"] = figures.gates(4) | {"left_out": 37, "elsewhere": 3, "summaries": []}
+    page.click("#refresh")
+    tab.settle()
+    assert lines.all_inner_texts() == [
+        "At least 3 gates wait on a connection that is not known, or that you may not see."
+    ]
 
 
 def test_five_hundred_gates(tab: Any) -> None:

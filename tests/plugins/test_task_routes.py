@@ -11,7 +11,7 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from page_rows import MINUTE, NOW, change, copies, date_xcoms, defer, only, push, trigger_row
+from page_rows import MINUTE, NOW, change, copies, date_xcoms, defer, forget_fields, only, push, trigger_row
 from support import Run
 
 from airflow_provider_aimlbilling.money.account_state import Funds
@@ -104,6 +104,7 @@ def test_a_gate_tells_what_is_missing_now(run: Run, get: Get) -> None:
             }
         ],
         "left_out": 0,
+        "elsewhere": 0,
         "summaries": [
             {
                 "connection_id": "a",
@@ -127,6 +128,7 @@ def test_nobody_learns_figures_of_a_connection_that_they_may_not_see(run: Run, g
     assert [gate["connection_id"] for gate in answer["gates"]] == ["seen", "hidden"]
     assert [gate["missing"] for gate in answer["gates"]] == [money("9 USD"), None]
     assert [summary["connection_id"] for summary in answer["summaries"]] == ["seen"]
+    assert answer["elsewhere"] == 1
     assert answer["budgets"] == []
     assert (answer["gates"][1]["reason"], answer["gates"][1]["short_of"]) == (None, None)
     assert "77.77" not in str(answer)
@@ -226,7 +228,19 @@ def test_a_summary_says_if_some_gates_are_left_out(run: Run, get: Get, monkeypat
 
 
 def test_nothing_waits(get: Get) -> None:
-    assert get("gates", ("a",)) == {"gates": [], "left_out": 0, "summaries": [], "budgets": []}
+    assert get("gates", ("a",)) == {"gates": [], "left_out": 0, "elsewhere": 0, "summaries": [], "budgets": []}
+
+
+def test_gates_that_no_summary_counts_are_counted(run: Run, get: Get) -> None:
+    """For instance those that Airflow has no rendered template fields of."""
+    wait(run, BalanceTrigger("seen", "9 USD", 60, 1.0), BalanceTrigger("hidden", "9 USD", 60, 1.0))
+    change(run, map_index=0, state="running", trigger_id=None)
+    forget_fields(run)
+    answer = get("gates", ("seen", "hidden"))
+    assert sorted(str(gate["connection_id"]) for gate in answer["gates"]) == ["None", "hidden"]
+    assert (answer["elsewhere"], [each["waiting"] for each in answer["summaries"]]) == (1, [1])
+    answer = get("gates")
+    assert (answer["elsewhere"], answer["summaries"]) == (2, [])
 
 
 def test_held_tasks(run: Run, get: Get) -> None:

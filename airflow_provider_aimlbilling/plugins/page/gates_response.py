@@ -51,6 +51,7 @@ def gates_response(
     return GatesResponse(
         gates=rows,
         left_out=left_out,
+        elsewhere=len(gates) - sum(map(len, waits.values())),
         summaries=[_summary(name, waits[name], balances[name], len(gates), left_out) for name in balances],
         budgets=[
             BudgetRow(

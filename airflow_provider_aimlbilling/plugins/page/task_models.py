@@ -76,10 +76,13 @@ class GatesResponse(BaseModel):
     The gates that wait.
 
     :param left_out: how many wait besides these.
+    :param elsewhere: how many of these wait on a connection that is not known, or that the user may not see. No summary
+        counts them.
     """
 
     gates: list[GateRow]
     left_out: int
+    elsewhere: int
     summaries: list[TopUpSummary]
     budgets: list[BudgetRow]
 

@@ -6,7 +6,7 @@ import { linkToAirflow } from "./links.js";
 import { LongTable } from "./tables.js";
 
 const STATES = { deferred: "deferred", up_for_reschedule: "rescheduled", running: "running" };
-const OUTCOMES = { skipped: "↷", branched: "↳", failed: "✕", "timed out": "✕" };
+const OUTCOMES = { skipped: "↷", branched: "↳", failed: "✕" };
 
 function setTask(cell, row) {
   const link = part(cell, "a", "link");
@@ -125,8 +125,15 @@ export function showSummary(connections, answer, problem) {
   if (answer) {
     const mentioned = new Set(waiting.map((each) => each.connection_id));
     const quiet = connections.filter((each) => !mentioned.has(each.connection_id));
-    if (quiet.length > 3) lines.push({ key: "quiet", name: "", text: `No gate is waiting on ${plural(quiet.length, "connection")}.` });
-    else lines.push(...quiet.map((each) => ({ name: each.connection_id, text: "No gate is waiting." })));
+    // A gate that is left out, or whose connection is not known, may wait on any of these.
+    const none = answer.elsewhere || answer.left_out ? "No gate is known to wait" : "No gate is waiting";
+    if (quiet.length > 3) lines.push({ key: "quiet", name: "", text: `${none} on ${plural(quiet.length, "connection")}.` });
+    else lines.push(...quiet.map((each) => ({ name: each.connection_id, text: `${none}.` })));
+    if (answer.elsewhere) {
+      const wait = `${plural(answer.elsewhere, "gate")} ${answer.elsewhere === 1 ? "waits" : "wait"}`;
+      const text = `${wait} on a connection that is not known, or that you may not see.`;
+      lines.push({ key: "elsewhere", name: "", text: answer.left_out ? `At least ${text}` : text, waits: true });
+    }
   }
   if (problem) lines.push({ key: "problem", name: "", text: `It is not known which gates are waiting now: ${problem}` });
   syncList(
