@@ -68,6 +68,10 @@ class Postgres:
         rows = self._run("psql", *self._server_options(), "--no-align", "--tuples-only", "-c", command, database)
         return [tuple(map(_value, row.values())) for row in json.loads(rows)]
 
+    def execute(self, database: str, sql: str) -> None:
+        """Run a statement that returns no rows."""
+        self._run("psql", *self._server_options(), "--set", "ON_ERROR_STOP=1", "-c", sql, database)
+
     def dump(self, database: str) -> str:
         """Return the whole content of a database as text."""
         return self._run("pg_dump", *self._server_options(), "--data-only", database)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import environment
 import pytest
@@ -35,10 +36,17 @@ _figures = Figures()
 
 @dataclass(frozen=True)
 class BillingFaults:
-    """Faults of the billing API: the thread ends with them, and ``before`` requests came before them."""
+    """
+    Faults of the billing API, and what they met.
+
+    :param thread: ends with the last of them.
+    :param before: how many requests came before them.
+    :param met: how many requests each of them met.
+    """
 
     thread: threading.Thread
     before: int
+    met: dict[str, int]
 
 
 @pytest.fixture(scope="session")
@@ -107,14 +115,24 @@ def runs(cluster: Cluster) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def billing_faults(accounts: dict[str, Sandbox], runs: dict[str, str]) -> BillingFaults:
     """Let the billing API fail for one account, while the other tests go on."""
-    before = len(accounts["api"].requests)
+    account, met = accounts["api"], {"away": 0, "slow": 0, "overloaded": 0}
+    before = len(account.requests)
+    faults: dict[str, tuple[dict[str, Any], float]] = {
+        "away": ({"reset": True}, 120),
+        "slow": ({"delay": 3}, 15),
+        "overloaded": ({"status": 429, "retry_after": 4}, 15),
+    }
 
     def fail() -> None:
-        for fault, seconds in (({"reset": True}, 120), ({"delay": 3}, 15), ({"status": 429, "retry_after": 4}, 15)):
-            accounts["api"].fail(**fault)
-            time.sleep(seconds)
-        accounts["api"].recover()
+        for name, (fault, seconds) in faults.items():
+            first, began = len(account.requests), time.monotonic()
+            account.fail(**fault)
+            # Other tests restart services meanwhile, so for some time nobody may poll.
+            while (passed := time.monotonic() - began) < seconds or (met[name] < 3 and passed < 180):
+                time.sleep(0.5)
+                met[name] = len(account.requests) - first
+        account.recover()
 
     thread = threading.Thread(target=fail, daemon=True)
     thread.start()
-    return BillingFaults(thread, before)
+    return BillingFaults(thread, before, met)
