@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from airflow_provider_aimlbilling.money.amount import Amount, format_usd
 from airflow_provider_aimlbilling.money.balance import Balance, KeyLimit, TopUp
 from airflow_provider_aimlbilling.money.budget import Budget, BudgetUse
 from airflow_provider_aimlbilling.money.gate import Gate
-from airflow_provider_aimlbilling.money.runway import Runway
+from airflow_provider_aimlbilling.money.runway import Runway, estimate_runway
 from airflow_provider_aimlbilling.money.top_up_needed import KnownBalance, WaitingFor, top_up_needed
 
 MODELS = ("openai/gpt-4o", "anthropic/claude-sonnet-4.5", "black-forest-labs/flux-pro", "openai/gpt-4o-mini")
@@ -102,11 +101,15 @@ def connections(*names: str) -> dict[str, Any]:
 
 
 def runway(name: str) -> Runway:
-    """Return how long the money of an account lasts."""
-    today = datetime.now(timezone.utc)
-    days = [today.date() - timedelta(days=back) for back in (28, 1)]
-    rates = [Fraction(amount(usd).credits) for usd in ("3.60", "1.05")]
-    return Runway(held_by(name), *days, *rates, others=None, auto_debit_status="disabled", read_at=today)
+    """Return how long the money of an account lasts, after its spending."""
+    now = datetime.now(timezone.utc)
+    daily: dict[date, Decimal] = {}
+    for row in spending(name, {"days": "29", "tz": "UTC"})["rows"]:
+        day = date.fromisoformat(row["day"])
+        daily[day] = daily.get(day, Decimal(0)) + Decimal(row["cost"]["credits"])
+    spent = {day: Amount(credits) for day, credits in daily.items()}
+    status = "enabled" if top_up(name).is_enabled else "disabled"
+    return estimate_runway(held_by(name), spent, now.date(), read_at=now, auto_debit_status=status)
 
 
 def top_up(name: str) -> TopUp:

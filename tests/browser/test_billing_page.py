@@ -32,10 +32,11 @@ def test_every_block_shows_its_figures(tab: Any) -> None:
     )
     assert "aimlbilling_research: No gate is waiting." in tab.text("#summary")
     card = tab.text("article:has-text('aimlbilling_default')")
+    lasts = figures.runway("aimlbilling_default")
     for part in (
         "Low: below the account's low-balance threshold of 15.00 USD.",
         "12.60 USD 25,200,000 credits, read 2",
-        "Runway 3.5 to 12.0 days",
+        f"Runway {lasts.shortest_days} to {lasts.longest_days} days {lasts.summary}",
         "Key limit 138.63 USD left of 200.00 USD per month; 61.37 USD spent",
         "Budget 200.00 USD per month 138.63 USD left",
         "Auto top-up off",
