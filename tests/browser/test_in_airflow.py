@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,12 @@ pytestmark = [
 
 DAG = """
 from datetime import datetime
-from airflow.sdk import DAG
+import requests
+from airflow.sdk import DAG, task
+from airflow_provider_aimlbilling.hooks.aimlbilling import AimlBillingHook
 from airflow_provider_aimlbilling.operators.balance import BalanceCheckOperator
+from airflow_provider_aimlbilling.operators.run_cost import GetRunCostOperator
+from airflow_provider_aimlbilling.request_headers import request_headers
 from airflow_provider_aimlbilling.sensors.balance import BalanceSensor
 
 with DAG("night_batch", start_date=datetime(2026, 1, 1), schedule=None) as dag:
@@ -37,10 +43,24 @@ with DAG("night_batch", start_date=datetime(2026, 1, 1), schedule=None) as dag:
 
 with DAG("translate", start_date=datetime(2026, 1, 1), schedule=None):
     BalanceCheckOperator(task_id="check", threshold="3 USD")
+
+with DAG("summarize", start_date=datetime(2026, 1, 1), schedule=None):
+
+    @task
+    def job():
+        connection = AimlBillingHook.get_connection("paying")
+        requests.post(
+            f"{connection.host}/v1/chat/completions",
+            json={"model": "sandbox/chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20},
+            headers={"Authorization": f"Bearer {connection.password}"} | request_headers(),
+            timeout=60,
+        ).raise_for_status()
+
+    job() >> GetRunCostOperator(task_id="cost", aimlbilling_conn_id="paying")
 """
-# Of 20 connections, one reaches an account with spending, one an address where nothing listens, and the others an
-# account that is empty.
-EMPTY = [f"team_{number:02}" for number in range(18)]
+# Of 20 connections, one reaches an account with a history, one the account that a job spends from, one an address where
+# nothing listens, and the others an account that is empty.
+EMPTY = [f"team_{number:02}" for number in range(17)]
 AWAY = "away"
 
 
@@ -62,25 +82,35 @@ def airflow(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     dags = folder / "dags"
     dags.mkdir()
     (dags / "night_batch.py").write_text(DAG)
-    with Sandbox("2.50 USD", key=KEY) as account, Sandbox(0, key=KEY) as empty:
+    with (
+        Sandbox("5.20 USD", key=KEY) as account,
+        Sandbox(0, key=KEY) as empty,
+        Sandbox("9 USD", key=KEY) as paying,
+    ):
+        for ago in range(1, 28):
+            account.spend("0.10 USD", "openai/gpt-4o-mini", at=datetime.now(timezone.utc) - timedelta(days=ago))
         account.spend("0.20 USD", "openai/gpt-4o")
         env = {
             "AIRFLOW_CONN_AIMLBILLING_DEFAULT": account.connection(),
+            "AIRFLOW_CONN_PAYING": paying.connection(),
             f"AIRFLOW_CONN_{AWAY.upper()}": json.dumps(
                 json.loads(account.connection()) | {"host": "http://127.0.0.1:9"}
             ),
             **{f"AIRFLOW_CONN_{name.upper()}": empty.connection() for name in EMPTY},
         }
         with Deployment(folder / "home", Path(sys.executable), dags, env) as deployment:
-            run_id, held = deployment.trigger("night_batch"), deployment.trigger("translate")
+            expected = {
+                "night_batch": {"wait_for_money": "deferred"},
+                "translate": {"check": "failed"},
+                "summarize": {"job": "success", "cost": "success"},
+            }
+            runs = {dag_id: deployment.trigger(dag_id) for dag_id in expected}
             deployment.wait_for(
-                "the gate to wait, and the check to fail",
-                lambda: (
-                    deployment.states(run_id) == {"wait_for_money": "deferred"}
-                    and deployment.states(held) == {"check": "failed"}
-                ),
+                "the runs",
+                lambda: {dag_id: deployment.states(run) for dag_id, run in runs.items()} == expected,
                 seconds=240,
             )
+            run_id = runs["night_batch"]
             yield deployment, run_id
 
 
@@ -158,7 +188,7 @@ def test_each_block_with_what_airflow_has(chromium: Any, airflow: tuple[Deployme
 
     assert page.locator("article").count() == 20
     assert "Low" in text("article:has-text('aimlbilling_default')")
-    assert "Empty: the account holds nothing. 0.00 USD" in text("article:has-text('team_17')")
+    assert "Empty: the account holds nothing. 0.00 USD" in text(f"article:has-text('{EMPTY[-1]}')")
     away = text(f"article:has-text('{AWAY}')")
     assert "Unknown: the balance could not be read yet." in away
     assert "No answer from http://127.0.0.1:9" in away
@@ -166,7 +196,10 @@ def test_each_block_with_what_airflow_has(chromium: Any, airflow: tuple[Deployme
     assert "0.20 USD" in text("#spending")
     assert "translate" in text("#held")
     assert "0.70 USD missing" in text("#held")
-    assert "No run has reported its cost." in text("#runs")
+    assert "0.70 USD missing: balance 2.30 USD, needs 3.00 USD" in text("#held")
+    assert "summarize" in text("#runs")
+    assert "0.000" in text("#runs")
+    assert re.search(r"Runway 2\d\.\d (to 2\d\.\d )?days", text("article:has-text('aimlbilling_default')"))
     page.select_option("#connection", EMPTY[0])
     page.get_by_text("Nothing was spent in this period.").wait_for()
     page.select_option("#connection", AWAY)
