@@ -50,9 +50,9 @@ IMPORTED = {
 class Clock:
     """The clock of a cache, which stands still until it is set."""
 
-    seconds = 0.0
+    seconds = 0
 
-    def __call__(self) -> float:
+    def __call__(self) -> int:
         """Return the seconds."""
         return self.seconds
 
@@ -153,7 +153,7 @@ def watch(caches: int) -> None:
     pages = [build_app(ReadingCache(clock, clock.now)) for _ in range(caches)]
     for minute in range(MINUTES):
         for viewer in range(VIEWERS):  # they opened the page one after the other
-            clock.seconds = 60 * (minute + viewer / VIEWERS)
+            clock.seconds = 60 * minute + 60 * viewer // VIEWERS
             server.use(pages[viewer % caches])
             server.refresh()
     print(json.dumps(server.requests - 1))
