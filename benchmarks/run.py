@@ -24,6 +24,7 @@ THEMES = {
     "faults": 1,
     "guard": 3,
     "request_log": 5,
+    "page": 3,
     "deployment": 2,
 }  # theme: default number of repeats
 RESULTS = Path(__file__).parents[1] / ".build" / "bench" / "results"

@@ -14,6 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # At the end of the path: tools/ has modules of the same names, which other tests import.
 sys.path.append(str(BENCHMARKS))
 
+import page  # noqa: E402
 import report  # noqa: E402
 from peers import PEERS, connections, dag_file  # noqa: E402
 from report import Table  # noqa: E402
@@ -40,6 +41,13 @@ def test_every_theme_has_a_module_and_a_row_in_the_readme() -> None:
     for theme in THEMES:
         assert (BENCHMARKS / f"{theme}.py").exists()
         assert f"| `{theme}` |" in readme
+
+
+def test_the_size_of_the_page_counts_every_file_once() -> None:
+    always, for_chart = page.static_files()
+    names = [file.name for file in always + for_chart]
+    assert sorted(names) == sorted(file.name for file in always[0].parent.iterdir() if file.suffix != ".md")
+    assert [file.name for file in for_chart] == ["chart.umd.min.js"]
 
 
 def test_a_table_shows_median_and_spread_and_keeps_every_figure(
