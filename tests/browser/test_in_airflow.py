@@ -193,7 +193,7 @@ def test_each_block_with_what_airflow_has(chromium: Any, airflow: tuple[Deployme
     assert "Unknown: the balance could not be read yet." in away
     assert "No answer from http://127.0.0.1:9" in away
     assert "openai/gpt-4o" in text("#legend")
-    assert "0.20 USD" in text("#spending")
+    assert "2.90 USD" in text("#spending")
     assert "translate" in text("#held")
     assert "0.70 USD missing" in text("#held")
     assert "0.70 USD missing: balance 2.30 USD, needs 3.00 USD" in text("#held")
