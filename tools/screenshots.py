@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 MAX_BYTES = 200_000
-SIZES = {"": (1200, 1500), "-phone": (400, 1200)}
+SIZES = {"": (1060, 1330), "-phone": (400, 1200)}
 
 
 def main() -> None:
