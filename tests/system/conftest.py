@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -160,6 +161,24 @@ def deployment(
 def runs(deployment: Deployment) -> dict[str, str]:
     """Start all DAG runs. Return their ids."""
     return {dag_id: deployment.trigger(dag_id, conf) for dag_id, conf in RUNS.items()}
+
+
+@pytest.fixture(scope="session")
+def has_noticed(deployment: Deployment) -> Callable[..., bool]:
+    """
+    Return a function that tells whether the scheduler has noticed that the worker of a deferred task has ended.
+
+    Airflow fails a task that a trigger resumes before that.
+    """
+
+    def noticed(dag_id: str, task_id: str, try_number: int = 1) -> bool:
+        ended = re.compile(
+            rf"TaskInstance Finished: dag_id={dag_id}, task_id={task_id},.*executor_state=success, "
+            rf"try_number={try_number},"
+        )
+        return bool(ended.search((deployment.home / "scheduler.log").read_text(errors="replace")))
+
+    return noticed
 
 
 @pytest.fixture(scope="session")

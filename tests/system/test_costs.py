@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from deployment import Deployment
@@ -12,7 +13,7 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
 def test_a_deferred_cost_report_has_the_charges_that_arrive_while_it_waits(
-    deployment: Deployment, accounts: dict[str, Sandbox]
+    deployment: Deployment, accounts: dict[str, Sandbox], has_noticed: Callable[..., bool]
 ) -> None:
     account = accounts["costs"]
     run = deployment.trigger("costs")
@@ -33,7 +34,7 @@ def test_a_deferred_cost_report_has_the_charges_that_arrive_while_it_waits(
     def read_in_the_triggerer() -> bool:
         # As long as new charges arrive, no two readings agree, so the wait goes on.
         account.spend("0.0001 USD", "sandbox/chat", client_request_id=late_request)
-        return log_readings() >= before + 2
+        return log_readings() >= before + 2 and has_noticed("costs", "cost")
 
     deployment.wait_for("two readings in the triggerer", read_in_the_triggerer, seconds=60)
     deployment.wait_for("the report", lambda: deployment.states(run).get("cost") == "success", seconds=60)
@@ -49,7 +50,9 @@ def test_a_deferred_cost_report_has_the_charges_that_arrive_while_it_waits(
         assert (shown["cost"]["credits"], shown["requests"]) == (report["cost_credits"], report["requests"])
 
 
-def test_a_deferred_gate_waits_for_its_budget(deployment: Deployment, accounts: dict[str, Sandbox]) -> None:
+def test_a_deferred_gate_waits_for_its_budget(
+    deployment: Deployment, accounts: dict[str, Sandbox], has_noticed: Callable[..., bool]
+) -> None:
     account = accounts["budgeted"]
     account.spend("0.80 USD", "sandbox/chat")
     run = deployment.trigger("budgeted")
@@ -68,6 +71,7 @@ def test_a_deferred_gate_waits_for_its_budget(deployment: Deployment, accounts: 
     deployment.wait_for("readings in the triggerer", lambda: len(account.requests) >= before + 6, seconds=60)
     assert deployment.states(run) == {"gate": "deferred"}
 
+    deployment.wait_for("the scheduler to notice", lambda: has_noticed("budgeted", "gate"), 60)
     # What the API reports after the period has turned: nothing spent.
     account.account.ledger[:] = [entry for entry in account.account.ledger if entry.type != "MODEL_USAGE"]
     deployment.wait_for("the gate", lambda: deployment.states(run) == {"gate": "success"}, seconds=60)

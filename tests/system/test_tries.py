@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
 from deployment import Deployment
 
 from airflow_provider_aimlbilling.sandbox import Sandbox
 
 
-def test_another_try_asks_again(deployment: Deployment, accounts: dict[str, Sandbox], runs: dict[str, str]) -> None:
+def test_another_try_asks_again(
+    deployment: Deployment,
+    accounts: dict[str, Sandbox],
+    runs: dict[str, str],
+    has_noticed: Callable[..., bool],
+) -> None:
     run = runs["tries"]
     ti = "select state, try_number from task_instance where run_id = ? and task_id = ?"
 
@@ -40,9 +45,6 @@ def test_another_try_asks_again(deployment: Deployment, accounts: dict[str, Sand
         deployment.post("/api/v2/dags/tries/clearTaskInstances", cleared)
     wait_for("dies", ("deferred", 2))  # the account was topped up in its first try, and is empty again
     wait_for("refused", ("success", 2))  # the key was refused in its first try, and works again
-    # Airflow fails a task that a trigger resumes before the scheduler has noticed that its worker had ended.
-    noticed = re.compile(r"TaskInstance Finished: dag_id=tries, task_id=dies,.*executor_state=success, try_number=2,")
-    log = deployment.home / "scheduler.log"
-    deployment.wait_for("the scheduler to notice", lambda: noticed.search(log.read_text(errors="replace")), 60)
+    deployment.wait_for("the scheduler to notice", lambda: has_noticed("tries", "dies", 2), 60)
     accounts["dies"].top_up("5 USD")
     wait_for("dies", ("success", 2))
