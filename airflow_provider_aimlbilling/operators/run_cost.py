@@ -247,8 +247,8 @@ class GetRunCostOperator(BaseOperator):
 
         ti: Any = context["ti"]
         task_ids = getattr(context.get("dag"), "task_ids", ()) if window.dag_id == ti.dag_id else ()
-        if (window.end is None or window.end.timestamp() > read_at) and _can_send_more(context, window, task_ids):
-            settled = False
+        is_open = window.end is None or window.end.timestamp() > read_at
+        settled = settled and not (is_open and _can_send_more(context, window, task_ids))
         report = cost.to_dict(
             end=window.end_at(read_at), may_be_incomplete=not settled, task_ids=task_ids, estimate=estimate
         )
