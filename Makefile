@@ -23,6 +23,8 @@ help:
 	@echo "make soak         let a triggerer poll for a thousand gates for half an hour, with faults at random"
 	@echo "make audit        look for known vulnerabilities in the oldest dependencies that are allowed"
 	@echo "make docs         build the documentation site into .build/site"
+	@echo "make dist         build the source distribution and the wheel, the same bytes each time"
+	@echo "make sbom         list what an installation consists of, as a CycloneDX bill of materials"
 	@echo "make release-check  build, inspect and install what would be published, and run the demo from it"
 	@echo "make constraints  resolve the libraries of the matrix again"
 	@echo "make clean        delete .venv and .build"

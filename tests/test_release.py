@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from importlib.metadata import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,8 +121,57 @@ def test_only_the_jobs_that_publish_have_permissions() -> None:
         ("release.yml", "release"): {"contents": "write"},
     }
     needs = {job: settings.get("needs") for job, settings in workflow("release.yml")["jobs"].items()}
-    assert needs["publish"] == ["audit", "check"]
+    assert needs["publish"] == ["audit", "test", "check"]
     assert "publish" in needs["release"]
+
+
+@pytest.mark.pure
+def test_the_jobs_with_permissions_install_only_what_is_pinned() -> None:
+    jobs = workflow("release.yml")["jobs"]
+    installs = [step["run"] for name in ("publish", "release") for step in jobs[name]["steps"] if "run" in step]
+    assert [run for run in installs if "make " in run] == [], "its targets install what is not pinned"
+    pip = [run for run in installs if "pip install" in run]
+    assert pip == ["python3 -m pip install --no-deps --require-hashes -r tools/publish-pins.txt"]
+    assert {line.partition("==")[0] for line in (ROOT / "tools" / "build-pins.txt").read_text().splitlines()[1:]} == {
+        "flit_core",
+        "uv",
+    }
+
+
+@pytest.mark.pure
+def test_nothing_is_published_that_says_that_it_is_not(tmp_path: Path) -> None:
+    from publishable import objections
+
+    package = tmp_path / "airflow_provider_aimlbilling"
+    package.mkdir()
+    (package / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## 1.2.3 (2026-12-01)\n")
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://example.org/project"\n')
+    guide = tmp_path / "docs" / "guide.md"
+    guide.parent.mkdir()
+    guide.write_text("Install it from the package index.\n")
+    assert objections(tmp_path, "v1.2.3") == []
+
+    assert objections(tmp_path, "v1.2.4") == ["The tag is v1.2.4, but the version is 1.2.3."]
+    guide.write_text("The package is not on the\npackage index yet.\n")
+    assert objections(tmp_path, "v1.2.3") == ["docs/guide.md says 'not on the package index yet'."]
+    guide.unlink()
+    (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## 1.2.3\n")
+    (tmp_path / "pyproject.toml").write_text('# [project.urls]\n# Repository = "https://example.org/project"\n')
+    assert len(objections(tmp_path, "v1.2.3")) == 2
+
+
+@pytest.mark.pure
+def test_the_release_check_knows_how_the_documents_say_that_nothing_is_published() -> None:
+    """As long as the address is not decided, each document that says so is an objection to a release."""
+    from publishable import objections
+
+    text = (ROOT / "pyproject.toml").read_text()
+    if re.search(r'^Repository = "', text, re.MULTILINE):
+        pytest.skip("the address is decided")
+    named = " ".join(objections(ROOT, "v0"))
+    for document in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "get-started.md", "install.md", "pyproject.toml"):
+        assert document in named
 
 
 @pytest.mark.pure

@@ -16,6 +16,7 @@ from pathlib import Path
 from environment import ROOT, run, uv
 
 DIST = ROOT / ".build" / "release" / "dist"
+PINS = ROOT / "tools" / "build-pins.txt"
 
 
 def git(*arguments: str) -> str:
@@ -43,7 +44,7 @@ def build(source: Path, into: Path, *kinds: str) -> list[Path]:
     use_time_of_commit()
     shutil.rmtree(into, ignore_errors=True)
     for kind in kinds:  # each from the source; otherwise uv builds the wheel from the source distribution
-        run([uv(), "build", "--quiet", kind, "--out-dir", into, source])
+        run([uv(), "build", "--quiet", "--build-constraints", PINS, kind, "--out-dir", into, source])
     patterns = {"--sdist": "*.tar.gz", "--wheel": "*.whl"}
     return [path for kind in kinds for path in into.glob(patterns[kind])]
 

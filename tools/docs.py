@@ -12,7 +12,8 @@ from environment import ROOT, tools
 SITE = ROOT / ".build" / "site"
 # What a browser loads with a page, as opposed to links, which a reader follows.
 LOADED = re.compile(
-    r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?((?:https?:)?//[^\"'\s>]+)"
+    r"<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*\b(?:src|srcset|poster|data)=[\"']?"
+    r"((?:https?:)?//[^\"'\s>]+)"
     r"|<link\b(?![^>]*rel=[\"']?(?:canonical|next|prev))[^>]*\bhref=[\"']?((?:https?:)?//[^\"'\s>]+)"
     r"|url\([\"']?((?:https?:)?//[^\"')]+)|@import\s+[\"']((?:https?:)?//[^\"']+)"
 )
@@ -36,7 +37,7 @@ def left_in_markup() -> list[str]:
 def main() -> None:
     # Proxies that do not exist: the build fails if it tries to load anything.
     closed = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    env = {**os.environ, **closed, "NO_MKDOCS_2_WARNING": "1"}
+    env = {**os.environ, **closed, "NO_PROXY": "", "no_proxy": "", "NO_MKDOCS_2_WARNING": "1"}
     build = [tools("docs") / "mkdocs", "build", "--strict", "--clean"]  # quiet, it would not count warnings
     if subprocess.run(build, check=False, cwd=ROOT, env=env).returncode:
         sys.exit("The site was not built; see the messages above.")

@@ -30,8 +30,8 @@ def uv() -> Path:
                 f"{created.stdout}{created.stderr}\n"
                 "Cannot create a virtual environment. On Debian, run: apt install python3-venv"
             )
-        pip = [directory / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"]
-        if subprocess.run(pip, check=False).returncode:
+        pip = [directory / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        if subprocess.run([*pip, "--constraint", ROOT / "tools" / "build-pins.txt", "uv"], check=False).returncode:
             sys.exit("Cannot install uv from the package index; see the error above.")
     return program
 

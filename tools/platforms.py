@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PLATFORMS = ROOT.parent / "shared" / "platforms"
+PLATFORMS = ROOT / "constraints" / "platforms"
 FILE_NAME = re.compile(r".+-(?P<airflow>\d+\.\d+\.\d+)-py(?P<major>\d)(?P<minor>\d+)\.txt")
 
 Versions = dict[str, str]
@@ -41,10 +41,8 @@ class ResolutionError(Exception):
 
 
 def find_targets() -> list[Target]:
-    """Return the platforms, if there are any here, and the cells."""
+    """Return the platforms and the cells."""
     found = []
-    if not PLATFORMS.is_dir():
-        print(f"{PLATFORMS} is not present, skipped.")
     for file in sorted(PLATFORMS.glob("*.txt")):
         name = FILE_NAME.fullmatch(file.name)
         if name is None:

@@ -22,6 +22,12 @@ from environment import PROJECT, ROOT, make, run, tools
 SBOM = ROOT / ".build" / "release" / "sbom.cdx.json"
 STATIC = ROOT / "airflow_provider_aimlbilling" / "plugins" / "page" / "static"
 DIRECT = {"apache-airflow", "asgiref", "jinja2", "requests", "urllib3"}
+VALIDATE = """
+import pathlib, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(sys.argv[1]).read_text()))
+"""
 
 
 def chart_js() -> list[dict[str, Any]]:
@@ -56,17 +62,23 @@ def write(environment: Path, wheel: Path) -> None:
     """
     use_time_of_commit()
     options = ["--pyproject", ROOT / "pyproject.toml", "--mc-type", "library", "--output-reproducible"]
-    options += ["--output-format", "JSON", "--output-file", SBOM, "--validate"]
+    options += ["--output-format", "JSON", "--spec-version", "1.6", "--output-file", SBOM]
     run([tools("release") / "cyclonedx-py", "environment", *options, environment])
     found = json.loads(SBOM.read_text())
     # The version is dynamic, so pyproject.toml does not name it.
     package, content = found["metadata"]["component"], hashlib.sha256(wheel.read_bytes()).hexdigest()
-    package |= {"version": wheel.name.split("-")[1], "hashes": [{"alg": "SHA-256", "content": content}]}
+    version = wheel.name.split("-")[1]
+    package |= {
+        "version": version,
+        "purl": f"pkg:pypi/{PROJECT}@{version}",
+        "hashes": [{"alg": "SHA-256", "content": content}],
+    }
     included = chart_js()
     found["components"] += included
     (root,) = (entry for entry in found["dependencies"] if entry["ref"] == package["bom-ref"])
     root["dependsOn"] += [component["bom-ref"] for component in included]
     SBOM.write_text(json.dumps(found, indent=2) + "\n")
+    run([tools("release") / "python", "-c", VALIDATE, SBOM])
     names = {component["name"].lower() for component in found["components"]}
     if package["name"] != PROJECT or not names >= DIRECT:
         sys.exit(f"{SBOM} does not name {PROJECT} and its dependencies.")

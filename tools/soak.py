@@ -208,6 +208,7 @@ def soak(minutes: float, gates: int, seed: int) -> bool:
         run.check_end()
         time.sleep(3 * INTERVAL)
         samples.append(airflow.triggerer())
+        run.requests += sum(len(account.requests) for account in accounts)
         seconds = time.monotonic() - began
     report(run, rounds, seconds, samples)
     return not run.wrong and not run.lost
@@ -219,6 +220,7 @@ def report(run: Soak, rounds: int, seconds: float, samples: list[dict[str, int]]
     rows = [
         ("gates that wait, on 20 connections", gates),
         ("minutes", f"{seconds / 60:.0f}"),
+        ("requests", run.requests),
         ("faults", run.faults),
         ("top-ups", rounds),
         ("gates that opened", run.opened),

@@ -26,6 +26,7 @@ BALANCES = dict.fromkeys(["one_triggerer", "both_triggerers", "stores", "servers
     "empty": 0,
     "completes": "0.10 USD",
     "slow": "5 USD",
+    "counted": "0.55 USD",
     "watched": "2 USD",
     **{f"account_{number:02}": "0.10 USD" for number in range(20)},
 }

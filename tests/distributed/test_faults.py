@@ -17,6 +17,8 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 # One request per interval and triggerer. A window may begin just before the first of them, so one more each.
 MOST_OF_ONE = WINDOW + 1
 MOST_OF_BOTH = len(Cluster.TRIGGERERS) * MOST_OF_ONE
+# It checks twelve times while it waits for other jobs, at intervals that vary by 40 %, and before and after.
+MOST_OF_A_GUARD = int(12 / 0.6) + 2
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 
 
@@ -32,9 +34,11 @@ def polled(cluster: Cluster, account: Sandbox, times: int) -> None:
     cluster.wait_for(f"{times} polls", lambda: len(account.requests) >= before + times, seconds=120)
 
 
-def outcomes(rows: list[tuple[str, str, int]], number: int, tries: int = 1) -> dict[str, int]:
-    """Return how many of so many tasks ended right, which is a success in that try, ended wrong, or are stuck."""
-    right = sum(row[1:] == ("success", tries) for row in rows)
+def outcomes(
+    rows: list[tuple[str, str, int]], number: int, tries: int = 1, right_states: tuple[str, ...] = ("success",)
+) -> dict[str, int]:
+    """Return how many of so many tasks ended right, by their state and in that try, ended wrong, or are stuck."""
+    right = sum(row[1] in right_states and row[2] == tries for row in rows)
     ended = sum(row[1] in ENDED for row in rows)
     return {"right": right, "wrong": ended - right, "stuck": number - ended}
 
@@ -121,20 +125,31 @@ def test_both_triggerers_are_killed_and_one_restarted(
 def test_workers_are_killed(
     cluster: Cluster, accounts: dict[str, Sandbox], spending: SpendServer, marks: Path, figures: Figures
 ) -> None:
-    """In ``execute_complete``, in the request of a guard and in the request of a poke."""
-    slow, completes = accounts["slow"], accounts["completes"]
-    slow.fail(delay=300)
+    """
+    In ``execute_complete``, in the request of a guard and in the request of a poke. And in mapped guards that count
+    running jobs, and in jobs behind such guards that have not spent yet: the account can pay for two of these four.
+    """
+    slow, completes, counted = accounts["slow"], accounts["completes"], accounts["counted"]
+    behind = cluster.trigger("counted")
+    cluster.wait_for("two jobs behind their guards", lambda: len(list(marks.glob("counted_*"))) == 2, seconds=120)
+    for account in (slow, counted):
+        account.fail(delay=300)
+    asked = len(counted.requests)
     run = cluster.trigger("workers")
     cluster.wait_for("the deferral", lambda: ("completes", "deferred", 1) in states(cluster, run, "%"), 120)
     polled(cluster, completes, 2)
+    inside = cluster.trigger("counted")
     completes.top_up("0.90 USD")
     cluster.wait_for("execute_complete", (marks / "completing").exists, seconds=120)
     cluster.wait_for("a guard and a poke", lambda: len(slow.requests) >= 2, seconds=120)
-    assert {row[1:] for row in states(cluster, run, "%")} == {("running", 1)}, "each of the three is at work"
+    cluster.wait_for("two guards that count", lambda: len(counted.requests) == asked + 2, seconds=120)
+    for each in (run, behind, inside):
+        assert {row[1:] for row in states(cluster, each, "%")} == {("running", 1)}, "each of the seven is at work"
     for worker in Cluster.WORKERS:
         cluster.kill(worker)
     completes.set_balance("0.10 USD")  # so the event of the first try must not open the gate in the second
-    slow.recover()
+    for account in (slow, counted):
+        account.recover()
     for worker in Cluster.WORKERS:
         cluster.start(worker)
     cluster.wait_for("the second try", lambda: ("completes", "deferred", 2) in states(cluster, run, "%"), seconds=240)
@@ -147,6 +162,16 @@ def test_workers_are_killed(
     fault = "workers killed in execute_complete, a guard and a poke"
     survived(figures, fault, outcomes(ended, number=3, tries=2), requests_since(slow, 0))
     assert spending.jobs["slow"] == 1
+
+    def counted_jobs() -> list[tuple[str, str, int]]:
+        return [row for each in (behind, inside) for row in states(cluster, each, "%")]
+
+    cluster.wait_for("the counted jobs to end", lambda: all(row[1] in ENDED for row in counted_jobs()), seconds=240)
+    fault = "workers killed in guards that count running jobs, and in jobs behind such guards"
+    ended = outcomes(counted_jobs(), number=4, tries=2, right_states=("success", "skipped"))
+    survived(figures, fault, ended, requests_since(counted, 0), 4 * MOST_OF_A_GUARD)
+    assert spending.jobs["counted"] == [row[1] for row in counted_jobs()].count("success")
+    assert 1 <= spending.jobs["counted"] <= 2, "the account can pay for two of the four"
 
 
 def test_the_database_and_the_broker_restart(

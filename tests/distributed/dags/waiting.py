@@ -77,6 +77,22 @@ with DAG("workers", start_date=datetime(2026, 1, 1), schedule=None, max_active_t
 
     guarded()
 
+with DAG("counted", start_date=datetime(2026, 1, 1), schedule=None, max_active_tasks=8):
+
+    @task(
+        pre_execute=require_balance(
+            "0.25 USD", aimlbilling_conn_id="counted", skip_if_insufficient=True, count_running=True, max_wait=30
+        ),
+        **retried,
+    )
+    def counted_job(number, ti=None):
+        if ti.try_number == 1:  # its worker is killed between the guard and the request that spends
+            (MARKS / f"counted_{number}").touch()
+            time.sleep(600)
+        spend("counted")
+
+    counted_job.expand(number=[0, 1])
+
 below = BalanceEventTrigger("1 USD", "below", aimlbilling_conn_id="watched", poke_interval=2)
 with DAG(
     "fell",
