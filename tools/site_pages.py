@@ -41,21 +41,28 @@ PLACES = {
     **{path: f"source/{Path(path).stem}.md" for path in OTHER_CODE},
 }
 ORIGINS = {place: path for path, place in PLACES.items() if path != "README.md"}
-# Names of Airflow that compat.py provides and that Airflow's documentation of its Task SDK has on one page. The build
-# cannot read Airflow's inventory, because it reaches no other address.
-TASK_SDK = "https://airflow.apache.org/docs/task-sdk/stable/api.html#airflow.sdk."
-AIRFLOW_NAMES = (
-    "BaseHook",
-    "BaseOperator",
-    "BaseOperatorLink",
-    "BaseSensorOperator",
-    "Connection",
-    "Context",
-    "PokeReturnValue",
-    "RetryDecision",
-    "RetryPolicy",
-    "SkipMixin",
-)
+# Names of Airflow that compat.py provides, by the page of Airflow's documentation that has them. The build cannot read
+# Airflow's inventory, because it reaches no other address.
+AIRFLOW = "https://airflow.apache.org/docs"
+AIRFLOW_NAMES = {
+    f"{AIRFLOW}/task-sdk/stable/api.html#airflow.sdk.": (
+        "BaseHook",
+        "BaseOperator",
+        "BaseOperatorLink",
+        "BaseSensorOperator",
+        "Connection",
+        "Context",
+        "PokeReturnValue",
+        "RetryDecision",
+        "RetryPolicy",
+        "SkipMixin",
+    ),
+    f"{AIRFLOW}/apache-airflow/stable/_api/airflow/triggers/base/index.html#airflow.triggers.base.": (
+        "BaseEventTrigger",
+        "BaseTrigger",
+        "TriggerEvent",
+    ),
+}
 # A picture for each colour mode, as GitHub shows it.
 PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
@@ -111,8 +118,9 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, and make the names of Airflow known."""
-    for name in AIRFLOW_NAMES:
-        config.plugins["autorefs"].register_url(f"{PACKAGE}.compat.{name}", TASK_SDK + name)
+    for page, names in AIRFLOW_NAMES.items():
+        for name in names:
+            config.plugins["autorefs"].register_url(f"{PACKAGE}.compat.{name}", page + name)
     for place, text in generated().items():
         files.append(File.generated(config, place, content=text))
     return files

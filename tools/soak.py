@@ -34,7 +34,7 @@ LOST_AFTER = 20  # polls without faults after which a gate should have opened; r
 SAMPLES = 4  # of the triggerer's memory, descriptors and threads, besides the one at the start
 FIGURES = [
     f"{what} of the {kind}"
-    for kind in ("supervisor", "process of the triggers")
+    for kind in ("supervisor", "other processes")
     for what in ("MB", "descriptors", "threads")
 ]
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -78,7 +78,7 @@ class SoakDeployment(Deployment):
         """
         Return memory (MB), descriptors and threads of the triggerer.
 
-        Its first process only supervises, and writes the logs. The triggers run in the other one.
+        Its first process only supervises, and writes the logs. Of the others, one runs the triggers, and one serves logs.
         """
         leader, found = self._processes["triggerer"].pid, dict.fromkeys(FIGURES, 0)
         for process in Path("/proc").glob("[0-9]*"):
@@ -87,7 +87,7 @@ class SoakDeployment(Deployment):
                 if int(fields[3]) != leader:  # the session
                     continue
                 status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-                kind = "supervisor" if process.name == str(leader) else "process of the triggers"
+                kind = "supervisor" if process.name == str(leader) else "other processes"
                 found[f"MB of the {kind}"] += int(status["VmRSS"].split()[0]) // 1024
                 found[f"descriptors of the {kind}"] += len(list((process / "fd").iterdir()))
                 found[f"threads of the {kind}"] += int(status["Threads"])
