@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -195,6 +195,15 @@ class Cluster(Deployment):
         for name in ended:
             self.start(name)
         return ended
+
+    def wait_and_revive(self, what: str, done: Callable[[], Any], seconds: float) -> None:
+        """Wait as :meth:`wait_for` does. Services that end meanwhile, some time after a fault, are revived."""
+
+        def done_by_now() -> Any:
+            self.revive()
+            return done()
+
+        self.wait_for(what, done_by_now, seconds)
 
     def patch_connection(self, conn_id: str, fields: Mapping[str, object]) -> None:
         """Change a connection in the database."""

@@ -33,9 +33,7 @@ EMPTY, ENOUGH = "0.10 USD", "2 USD"  # below and above the threshold of all gate
 LOST_AFTER = 20  # polls without faults after which a gate should have opened; resumed tasks queue for a worker
 SAMPLES = 4  # of the triggerer's memory, descriptors and threads, besides the one at the start
 FIGURES = [
-    f"{what} of the {kind}"
-    for kind in ("supervisor", "other processes")
-    for what in ("MB", "descriptors", "threads")
+    f"{what} of the {kind}" for kind in ("supervisor", "other processes") for what in ("MB", "descriptors", "threads")
 ]
 FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 503},

@@ -185,7 +185,8 @@ def test_the_database_and_the_broker_restart(
     cluster.redis.stop()
     time.sleep(5)
     cluster.redis.start()
-    cluster.revive()
+    before = len(account.requests)
+    cluster.wait_and_revive("three polls", lambda: len(account.requests) >= before + 3, seconds=180)
     still_waits(cluster, account, run)
     ended = open_all(cluster, account, run)
     survived(figures, "PostgreSQL and Redis restarted", ended, requests_since(account, first))
@@ -201,9 +202,8 @@ def test_the_api_server_and_the_scheduler_restart(
     time.sleep(5)
     for service in ("scheduler", "api-server"):
         cluster.start(service)
-    cluster.revive()
     # Airflow fails a task that starts while its API server is away. The gates wait through that, but cannot end.
-    cluster.wait_for("the API server", cluster.serves, seconds=180)
+    cluster.wait_and_revive("the API server", cluster.serves, seconds=180)
     still_waits(cluster, account, run)
     ended = open_all(cluster, account, run)
     survived(figures, "API server and scheduler restarted", ended, requests_since(account, first))

@@ -34,7 +34,7 @@ for account in ACCOUNTS:
 
             @task(
                 pre_execute=require_balance(
-                    "0.25 USD", aimlbilling_conn_id="key", skip_if_insufficient=True, count_running=True, max_wait=20
+                    "0.25 USD", aimlbilling_conn_id="key", skip_if_insufficient=True, count_running=True, max_wait=30
                 )
             )
             def job(number):
