@@ -76,7 +76,7 @@ class SoakDeployment(Deployment):
         """
         Return memory (MB), descriptors and threads of the triggerer.
 
-        Its first process only supervises, and writes the logs. Of the others, one runs the triggers, and one serves logs.
+        Its first process supervises and writes the logs. Of the others, one runs the triggers, and one serves logs.
         """
         leader, found = self._processes["triggerer"].pid, dict.fromkeys(FIGURES, 0)
         for process in Path("/proc").glob("[0-9]*"):
