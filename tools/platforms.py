@@ -2,7 +2,7 @@
 Resolve the wheel under the constraints of managed platforms and of the matrix's cells.
 
 A target passes if the wheel resolves together with Airflow, every pin is kept, and the wheel adds no package to those
-that Airflow installs anyway. Constraints of platforms are read from ``../shared/platforms/NAME-AIRFLOW-pyXYZ.txt``.
+that Airflow installs anyway. ``constraints/platforms/NAME-AIRFLOW-pyXY.txt`` is what an image of a platform pins.
 """
 
 from __future__ import annotations
