@@ -17,7 +17,7 @@ from airflow_provider_aimlbilling.sandbox import Sandbox
 # One request per interval and triggerer. A window may begin just before the first of them, so one more each.
 MOST_OF_ONE = WINDOW + 1
 MOST_OF_BOTH = len(Cluster.TRIGGERERS) * MOST_OF_ONE
-# It checks twelve times while it waits for other jobs, at intervals that vary by 40 %, and before and after.
+# A guard that counts checks twelve times while it waits, at intervals that vary by 40 %, and before and after.
 MOST_OF_A_GUARD = int(12 / 0.6) + 2
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 
